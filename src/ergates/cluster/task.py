@@ -1,0 +1,72 @@
+"""A task: one unit of work, as the user asked for it."""
+
+from __future__ import annotations
+
+from typing import Literal, NewType
+
+from msgspec import Struct
+
+from ergates.units import Bytes, MilliCpus, Nanoseconds
+
+JobId = NewType("JobId", str)
+TaskId = NewType("TaskId", int)
+"""1, 2, 3, ... within a job, in the order of the input."""
+
+Kind = Literal["command", "python", "container"]
+
+
+class Requirement(Struct, frozen=True, kw_only=True, omit_defaults=True, order=True):
+    """What one task holds of its node while it runs. Tasks with equal requirements form one resource class.
+
+    Args:
+        cpus_milli: thousandths of a core; 50 lets twenty tasks share one core.
+        memory_bytes: a floor the user declared, or that an eviction raised; 0 when nothing is known.
+        resources: sorted (name, amount) of named resources, e.g. (("gpus", 1),).
+    """
+
+    cpus_milli: MilliCpus = MilliCpus(1000)
+    memory_bytes: Bytes = Bytes(0)
+    resources: tuple[tuple[str, int], ...] = ()
+
+
+class Stdin(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a task reads on standard input: literal bytes, or a file (exactly one is set)."""
+
+    data: bytes | None = None
+    path: str | None = None
+
+
+class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One task as submitted.
+
+    Args:
+        command: the line as the user wrote it (run directly when it has no shell syntax, else by /bin/sh -c),
+            or an argument vector that is run as it is. For `python`: see `functions/`.
+        kind: what runs it.
+        priority: larger first.
+        time_limit_ns: wall time of one attempt; None for no limit.
+        retries: how often an *application* failure is tried again; None takes the job's default.
+        env: variables added to the worker's environment.
+        cwd: working directory; None is the directory of the submission.
+        labels: free text for reports.
+        after: inclusive ranges of task ids of this job that must be done first.
+        image, mounts: for containers; a mount is `HOST:CONTAINER[:ro]`.
+        payload: for `python`: a serialised function and arguments.
+        input_bytes: size of the task's input where it is known, a feature of the memory prediction.
+    """
+
+    command: str | tuple[str, ...]
+    kind: Kind = "command"
+    priority: int = 0
+    requirement: Requirement = Requirement()
+    time_limit_ns: Nanoseconds | None = None
+    retries: int | None = None
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    labels: dict[str, str] = {}
+    after: tuple[tuple[int, int], ...] = ()
+    stdin: Stdin | None = None
+    image: str | None = None
+    mounts: tuple[str, ...] = ()
+    payload: bytes | None = None
+    input_bytes: Bytes | None = None

@@ -1,0 +1,237 @@
+"""The store as three small protocols, all batched. SQLite and Redis pass one contract suite (tests/contract/).
+
+The one hot call is `Exchanger.exchange`: it commits finished attempts exactly once and leases new tasks, in one
+transaction. A lease belongs to a worker's liveness, never to a task's length; a fence makes a stale commit a no-op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from ergates.cluster.attempt import Attempt
+from ergates.cluster.job import JobSpec, JobStatus
+from ergates.cluster.node import WorkerInfo
+from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
+from ergates.cluster.task_state import TaskState
+from ergates.units import Nanoseconds
+
+
+class PastFailures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How often a task came back so far, by cause, and what the last attempt used."""
+
+    failures: int = 0
+    memory: int = 0
+    losses: int = 0
+    timeouts: int = 0
+    last_peak_bytes: int = 0
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """One worker's claim on one task. `attempt` is the number this try will have; `fence` makes it unforgeable."""
+
+    job: JobId
+    task: TaskId
+    fence: int
+    attempt: int
+    spec: TaskSpec
+    past: PastFailures
+
+
+class Done(Struct, frozen=True, tag=True):
+    """The task is finished."""
+
+
+class Failed(Struct, frozen=True, tag=True):
+    """The task is failed for good, with a reason in words."""
+
+    reason: str
+
+
+class Returned(Struct, frozen=True, tag=True):
+    """The task goes back: not before a time, perhaps with a larger requirement, perhaps preferring another node.
+
+    `past` are the counts it goes back with.
+    """
+
+    past: PastFailures
+    not_before_ns: Nanoseconds = Nanoseconds(0)
+    requirement: Requirement | None = None
+    avoid_host: str = ""
+
+
+class Cancelled(Struct, frozen=True, tag=True):
+    """The user cancelled it while it ran."""
+
+    reason: str = ""
+
+
+Verdict = Done | Failed | Returned | Cancelled
+
+
+class Commit(Struct, frozen=True, kw_only=True):
+    """End of one lease: the attempt for the ledger and what becomes of the task.
+
+    `attempt` None only for a lease that is handed back without having been tried (no ledger row, no count).
+    """
+
+    job: JobId
+    task: TaskId
+    fence: int
+    attempt: Attempt | None
+    verdict: Verdict
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """What waits: `waiting` ready tasks of one job, resource class and priority. Largest priority first, at most 64 rows."""
+
+    job: JobId
+    class_id: int
+    requirement: Requirement
+    priority: int
+    waiting: int
+
+
+class Want(Struct, frozen=True, kw_only=True):
+    """A worker asks for up to `count` tasks of one offered row."""
+
+    job: JobId
+    class_id: int
+    priority: int
+    count: int
+
+
+class Exchanged(Struct, frozen=True, kw_only=True):
+    """Answer of the hot call.
+
+    Args:
+        leases: in the order of the wants, then of the task ids.
+        refused: (job, task, fence) of commits that were no-ops because the lease was no longer ours.
+        offers: what waits now, after these leases.
+        revoked: (job, task, fence) of our leases that were cancelled by the user: end them.
+        next_ready_ns: earliest time a delayed task becomes ready, None if none waits.
+        open_tasks: tasks of the jobs asked about that are not in a terminal state.
+        stale: this worker's lease had expired; it must end its tasks and register again.
+    """
+
+    leases: tuple[Lease, ...] = ()
+    refused: tuple[tuple[JobId, TaskId, int], ...] = ()
+    offers: tuple[Offer, ...] = ()
+    revoked: tuple[tuple[JobId, TaskId, int], ...] = ()
+    next_ready_ns: Nanoseconds | None = None
+    open_tasks: int = 0
+    stale: bool = False
+
+
+class Submitted(Struct, frozen=True, kw_only=True):
+    """`resumed`: an unfinished job with this key was there; nothing was added, delayed tasks and dead leases are kept."""
+
+    id: JobId
+    total: int
+    resumed: bool
+    done: int
+
+
+class TaskView(Struct, frozen=True, kw_only=True):
+    """A task as readers see it."""
+
+    job: JobId
+    task: TaskId
+    state: TaskState
+    spec: TaskSpec
+    past: PastFailures
+    attempts: int
+    not_before_ns: Nanoseconds
+    reason: str
+    worker: str
+    blocked_by: int
+
+
+class Submitter(Protocol):
+    """Puts jobs in and changes what waits."""
+
+    def submit(self, job: JobSpec, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, again: bool = False) -> Submitted:
+        """Add a job atomically; or, if an unfinished job with this key exists, resume it and read no task.
+
+        A finished job with this key: `again` True adds a new one, False returns the finished one (`resumed` False,
+        `done == total`... nothing added).
+        """
+        ...
+
+    def set_phase(self, job: JobId, phase: str, now_ns: Nanoseconds) -> None:
+        """`paused`, `active` or `cancelled`; cancelled ends waiting tasks and revokes leases."""
+        ...
+
+    def cancel(self, job: JobId, tasks: Sequence[tuple[int, int]], reason: str, now_ns: Nanoseconds) -> int:
+        """Cancel tasks in inclusive id ranges; leased ones are revoked at their worker's next exchange. Returns how many."""
+        ...
+
+    def retry(self, job: JobId, tasks: Sequence[tuple[int, int]], now_ns: Nanoseconds) -> int:
+        """Failed and cancelled tasks of these ranges become ready (or blocked) again, counts of failures cleared."""
+        ...
+
+
+class Exchanger(Protocol):
+    """What a worker needs."""
+
+    def register(self, worker: WorkerInfo, now_ns: Nanoseconds) -> None:
+        """Announce a worker; registering again under the same id starts a new epoch without leases."""
+        ...
+
+    def exchange(
+        self,
+        worker: str,
+        commits: Sequence[Commit],
+        want: Sequence[Want],
+        now_ns: Nanoseconds,
+        jobs: Sequence[JobId] = (),
+    ) -> Exchanged:
+        """Commit, beat and lease in one transaction. `jobs` restricts offers and `open_tasks`; empty means all.
+
+        Raises:
+            StoreFullError: nothing was changed; offer the same commits again.
+        """
+        ...
+
+    def expired(self, now_ns: Nanoseconds, live_boot_id: str = "") -> tuple[Lease, ...]:
+        """Leases of workers whose beat is older than the lease time, or that are provably dead on this host.
+
+        The caller judges each (taskqueue/retry.py) and commits it under its own fence as `lost`; whoever comes
+        first wins.
+        """
+        ...
+
+    def leave(self, worker: str, now_ns: Nanoseconds) -> None:
+        """A clean good-bye; leases still held are returned unharmed."""
+        ...
+
+
+class Reader(Protocol):
+    """What people ask. `status` reads counters only."""
+
+    def jobs(self) -> tuple[JobStatus, ...]:
+        """All jobs, newest first."""
+        ...
+
+    def status(self, job: JobId) -> JobStatus:
+        """Raises UnknownJobError."""
+        ...
+
+    def tasks(
+        self,
+        job: JobId,
+        *,
+        states: Sequence[TaskState] = (),
+        ids: Sequence[tuple[int, int]] = (),
+        limit: int | None = None,
+    ) -> Iterator[TaskView]:
+        """In the order of ids."""
+        ...
+
+    def attempts(
+        self, job: JobId, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0
+    ) -> Iterator[tuple[int, TaskId, Attempt]]:
+        """(row, task, attempt) in the order they were committed; `since_row` continues a listing."""
+        ...
