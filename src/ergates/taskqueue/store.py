@@ -215,6 +215,10 @@ class Reader(Protocol):
         """All jobs, newest first."""
         ...
 
+    def spec(self, job: JobId) -> JobSpec:
+        """What was submitted. Raises UnknownJobError."""
+        ...
+
     def status(self, job: JobId) -> JobStatus:
         """Raises UnknownJobError."""
         ...
