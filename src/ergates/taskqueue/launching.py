@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ergates.cluster.attempt import Output
 from ergates.units import Bytes, Nanoseconds
@@ -109,8 +109,8 @@ class Launcher(Protocol):
     `open_slot` and `launch` return at once; everything that happened comes out of `poll`.
     """
 
-    def open_slot(self) -> int:
-        """Make (or reuse) a slot and return its number."""
+    def open_slot(self, kind: Literal["process", "python"] = "process") -> int:
+        """Make (or reuse) a slot and return its number. `python`: a warm interpreter (functions/python_slot.py)."""
         ...
 
     def close_slot(self, slot: int) -> None:
@@ -133,10 +133,11 @@ class Launcher(Protocol):
 
     def thaw(self, slot: int) -> None: ...
 
-    def kill(self, slot: int, grace_ns: Nanoseconds) -> None:
-        """End the slot's running attempt (TERM, then KILL after the grace; 0: KILL at once) and everything of it.
+    def kill(self, slot: int, key: AttemptKey, grace_ns: Nanoseconds) -> None:
+        """End this attempt (TERM, then KILL after the grace; 0: KILL at once) and everything of it.
 
-        Attempts queued behind it on the slot go on. Reported as Ended(killed=True).
+        Attempts queued behind it on the slot go on. One that is itself still queued is dropped without being started.
+        Either way it is reported as Ended(killed=True); one that ended meanwhile is left as it ended.
         """
         ...
 

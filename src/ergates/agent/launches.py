@@ -1,0 +1,61 @@
+"""From a lease to something a launcher can start: argument vector, environment, directory, input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ergates.cluster.job import JobSpec
+from ergates.taskqueue.command import argv_of
+from ergates.taskqueue.launching import AttemptKey, Launch
+from ergates.taskqueue.node_events import StartAttempt
+from ergates.taskqueue.store import Lease
+from ergates.units import Nanoseconds
+
+_VISIBLE_DEVICES = {"gpus": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "gpu": ("CUDA_VISIBLE_DEVICES",)}
+
+
+class LaunchBuilder:
+    """Builds launches for the tasks of one job; what they share is made once."""
+
+    def __init__(self, job: str, spec: JobSpec, grace_ns: Nanoseconds, base_env: Mapping[str, str] | None = None) -> None:
+        self._job = job
+        self._spec = spec
+        self._grace_ns = grace_ns
+        self._env = {**(os.environ if base_env is None else base_env), **spec.env, "ERG_JOB_ID": job}
+
+    def build(self, lease: Lease, start: StartAttempt) -> Launch:
+        """One launch. Tasks see ERG_JOB_ID, ERG_TASK_ID and ERG_ATTEMPT, and CUDA_VISIBLE_DEVICES for indexed GPUs."""
+        task = lease.spec
+        env = dict(self._env) if task.kind != "container" else dict(self._spec.env)
+        env["ERG_TASK_ID"] = str(lease.task)
+        env["ERG_ATTEMPT"] = str(lease.attempt)
+        for name, indices in start.indices:
+            listed = ",".join(map(str, indices))
+            env[f"ERG_{name.upper()}"] = listed
+            for variable in _VISIBLE_DEVICES.get(name, ()):
+                env[variable] = listed
+        if task.env:
+            env.update(task.env)
+        key: AttemptKey = (lease.job, lease.task, lease.fence)
+        return Launch(
+            key=key,
+            argv=() if task.kind == "python" else argv_of(task.command),
+            env=env,
+            cwd=task.cwd or self._spec.cwd or "/",
+            stdin_data=task.stdin.data if task.stdin else None,
+            stdin_path=task.stdin.path if task.stdin else None,
+            time_limit_ns=task.time_limit_ns,
+            grace_ns=self._grace_ns,
+            cpu_ids=start.cpu_ids,
+            payload=_python_payload(lease) if task.kind == "python" else None,
+            image=task.image,
+            mounts=task.mounts,
+            memory_limit_bytes=task.requirement.memory_bytes or None if task.kind == "container" else None,
+            cpus_milli=task.requirement.cpus_milli,
+            output_job=self._job,
+        )
+
+
+def _python_payload(lease: Lease) -> bytes | None:
+    return lease.spec.payload

@@ -1,0 +1,484 @@
+"""The worker's loop: receive, decide, perform. Every decision is the policy's; this shell only carries it out.
+
+One turn: collect what ended, tell the policy, do what it says, sample memory when it is time, and exchange with the
+store: finished attempts in, new leases out, in one transaction. What the store could not take is offered again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from ergates.agent.launches import LaunchBuilder
+from ergates.agent.node import MemoryGauge
+from ergates.agent.observer import NodeSnapshot, Observer
+from ergates.agent.outcomes import Order, attempt_of, cost_of, outcome_of, peak_of, reason_of
+from ergates.clock import Clock
+from ergates.cluster.attempt import Attempt, Outcome
+from ergates.cluster.job import JobSpec
+from ergates.cluster.node import WorkerInfo
+from ergates.cluster.task import JobId, Kind
+from ergates.drivers import machine
+from ergates.errors import StoreFullError
+from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, MemorySample, Started
+from ergates.taskqueue.node_events import (
+    AskForTasks,
+    AttemptEnded,
+    DrainStarted,
+    EndAttempt,
+    FreezeAttempt,
+    GiveBack,
+    HandBack,
+    LeasesRevoked,
+    NodeAction,
+    NodeEvent,
+    OffersSeen,
+    RefuseTask,
+    SetOomOrder,
+    StartAttempt,
+    TasksLeased,
+    ThawAttempt,
+    WakeAt,
+)
+from ergates.taskqueue.retry import judge
+from ergates.taskqueue.store import Commit, Exchanged, Exchanger, History, Lease, Reader, Returned, Want
+from ergates.units import MIB, SECOND_NS, Bytes, Nanoseconds, format_bytes
+
+BEAT_NS = 10 * SECOND_NS
+"""A worker says it is alive at least this often; its leases expire after three such times."""
+COMMIT_DELAY_NS = 20_000_000
+"""A finished attempt waits at most this long for others to share its transaction."""
+COMMIT_BATCH = 256
+IDLE_LOOK_NS = 200_000_000
+"""With nothing to commit, how often to ask the store whether something new waits."""
+SNAPSHOT_NS = 200_000_000
+DISK_ROOM_BYTES = 64 * MIB
+"""After a full disk nothing starts until this much is free again."""
+
+
+class Policy(Protocol):
+    """A node's decisions: ours, or a rival's (taskqueue/node_policy.py, taskqueue/rivals/)."""
+
+    def handle(self, event: NodeEvent, now_ns: Nanoseconds) -> list[NodeAction]: ...
+
+
+class Store(Exchanger, Reader, History, Protocol):
+    """The three sides of the store that a worker uses."""
+
+
+@dataclass(slots=True)
+class Running:
+    """One attempt that was handed to a launcher."""
+
+    lease: Lease
+    start: StartAttempt
+    kind: Kind
+    slot: int
+    started_ns: int = 0
+    sampled_bytes: int = 0
+    samples: int = 0
+    frozen: bool = False
+    order: Order | None = None
+
+
+class Worker:
+    """Runs tasks of some jobs (all, when `jobs` is empty) until told to stop.
+
+    Args:
+        info: identity and capacity, already final.
+        launchers: who starts what; `process` also runs warm Python slots.
+        state_dir: for the free-disk check.
+        max_running: `-j`; None for no such limit. Given to the policy too; here only for the snapshot.
+    """
+
+    def __init__(
+        self,
+        *,
+        info: WorkerInfo,
+        store: Store,
+        launchers: Mapping[Kind, Launcher],
+        policy: Policy,
+        clock: Clock,
+        observers: Sequence[Observer] = (),
+        jobs: Sequence[JobId] = (),
+        grace_ns: Nanoseconds,
+        state_dir: Path,
+    ) -> None:
+        self.info = info
+        self._store, self._policy, self._clock = store, policy, clock
+        self._launchers = dict(launchers)
+        self._distinct = list(dict.fromkeys(self._launchers.values()))
+        self._observers = tuple(observers)
+        self._jobs = tuple(jobs)
+        self._grace_ns = grace_ns
+        self._state_dir = state_dir
+        self._gauge = MemoryGauge(info.capacity)
+        self._random = random.Random(f"{info.id}/backoff")
+        self._staged: dict[AttemptKey, Lease] = {}
+        self._running: dict[AttemptKey, Running] = {}
+        self._slots: dict[tuple[Kind, int], int] = {}  # attempts queued on each open slot
+        self._idle: dict[Kind, list[int]] = {}
+        self._commits: list[Commit] = []
+        self._told: list[tuple[Lease, Attempt, Commit, bytes | None]] = []
+        self._oldest_commit_ns = 0
+        self._wants: tuple[Want, ...] = ()
+        self._held: list[tuple[StartAttempt, Lease]] = []
+        self._waiting_for = ""
+        self._specs: dict[JobId, JobSpec] = {}
+        self._builders: dict[JobId, LaunchBuilder] = {}
+        self._next_tick_ns = self._last_exchange_ns = self._next_snapshot_ns = 0
+        self._used_bytes = Bytes(0)
+        self.open_tasks: int | None = None
+        """Tasks of our jobs that are not terminal, as of the last exchange."""
+        self.draining = False
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def register(self) -> None:
+        """Announce ourselves, and bring back what dead workers held."""
+        self._store.register(self.info, self._clock.now_ns())
+        self.reap()
+        self._exchange(self._clock.now_ns())
+
+    def reap(self) -> None:
+        """Judge the leases of workers that are gone and commit them as lost. Whoever comes first wins."""
+        now = self._clock.now_ns()
+        for lease in self._store.expired(now, self.info.boot_id):
+            reason = "its worker went away"
+            verdict = judge(
+                lease, Outcome.LOST, reason, 0, self._spec(lease.job).retry_limits, now, self.info.host, self._random
+            )
+            attempt = Attempt(number=lease.attempt, outcome=Outcome.LOST, ended_ns=now, reason=reason)
+            self._commits.append(
+                Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)
+            )
+
+    @property
+    def busy(self) -> bool:
+        """Whether attempts run, wait to start, or wait to be committed."""
+        return bool(self._running or self._staged or self._commits or self._held)
+
+    def drain(self, *, give_back: bool = False) -> None:
+        """Start nothing new; with `give_back` also return what runs, at once."""
+        self.draining = True
+        self._wants = ()
+        for start, lease in self._held:
+            self._commit(lease, None, Returned(past=lease.past), None)
+            self._tell(AttemptEnded(key=start.key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True))
+        self._held.clear()
+        self._tell(DrainStarted(give_back=give_back))
+
+    def close(self) -> None:
+        """End everything, hand back what is left, say good-bye."""
+        for launcher in self._distinct:
+            launcher.close()
+        self._flush_memory()
+        self._store.leave(self.info.id, self._clock.now_ns())
+
+    # --- one turn -----------------------------------------------------------------------------
+
+    def step(self, timeout_s: float = 0.1) -> None:
+        """One turn of the loop; waits at most `timeout_s` for something to happen."""
+        now = self._clock.now_ns()
+        events = self._poll(self._wait_s(now, timeout_s))
+        now = self._clock.now_ns()
+        for event in events:
+            if isinstance(event, Started):
+                self._on_started(event)
+            else:
+                self._on_ended(event, now)
+        if now >= self._next_tick_ns:
+            self._sample(now)
+        if self._exchange_is_due(now):
+            self._exchange(now)
+        if now >= self._next_snapshot_ns:
+            self._show(now)
+
+    def _wait_s(self, now: int, timeout_s: float) -> float:
+        until = min(self._next_tick_ns, self._next_snapshot_ns)
+        if self._commits:
+            until = min(until, self._oldest_commit_ns + COMMIT_DELAY_NS)
+        if self._wants:
+            until = now
+        return max(0.0, min(timeout_s, (until - now) / 1e9))
+
+    def _poll(self, timeout_s: float) -> list[Started | Ended]:
+        if len(self._distinct) == 1:
+            return self._distinct[0].poll(timeout_s)
+        events: list[Started | Ended] = []
+        for launcher in self._distinct:  # several kinds: look at each in short turns
+            events += launcher.poll(0 if events else min(timeout_s, 0.02))
+        return events
+
+    # --- what happened ------------------------------------------------------------------------
+
+    def _on_started(self, event: Started) -> None:
+        running = self._running.get(event.key)
+        if running is not None:
+            running.started_ns = event.at_ns
+            for observer in self._observers:
+                observer.attempt_started(running.lease, event.at_ns)
+
+    def _on_ended(self, ended: Ended, now: Nanoseconds) -> None:
+        running = self._running.pop(ended.key, None)
+        if running is None:
+            return
+        self._release(running)
+        lease = running.lease
+        peak = peak_of(ended, running.sampled_bytes, running.samples)
+        outcome = outcome_of(ended, running.order)
+        reason = reason_of(ended, outcome, running.order, peak[0], lease.spec.time_limit_ns)
+        if outcome is Outcome.DISK_FULL:
+            self._wait_for_disk(reason)
+        wall_ns = max(0, ended.ended_ns - ended.started_ns) if ended.started_ns else 0
+        capacity = self.info.capacity
+        attempt = attempt_of(
+            ended,
+            number=lease.attempt,
+            outcome=outcome,
+            reason=reason,
+            worker=self.info.id,
+            host=self.info.host,
+            peak=peak,
+            cost=cost_of(
+                wall_ns, lease.spec.requirement.cpus_milli, capacity.cpus_milli, capacity.price_usd_micros_per_hour
+            ),
+            predicted_bytes=running.start.predicted_bytes,
+        )
+        floor = running.order.memory_floor_bytes if isinstance(running.order, GiveBack) else peak[0]
+        verdict = judge(
+            lease, outcome, reason, floor, self._spec(lease.job).retry_limits, now, self.info.host, self._random
+        )
+        self._commit(lease, attempt, verdict, ended.result)
+        self._tell(
+            AttemptEnded(
+                key=ended.key,
+                wall_ns=Nanoseconds(wall_ns),
+                peak_bytes=peak[0],
+                succeeded=outcome is Outcome.SUCCEEDED,
+                gave_back=running.order is not None,
+            )
+        )
+
+    def _sample(self, now: Nanoseconds) -> None:
+        self._next_tick_ns = now + 100_000_000
+        samples: list[MemorySample] = []
+        group: Bytes | None = None
+        for launcher in self._distinct:
+            samples += launcher.sample()
+        for sample in samples:
+            running = self._running.get(sample.key)
+            if running is not None:
+                running.samples += 1
+                running.sampled_bytes = max(running.sampled_bytes, sample.used_bytes)
+        event = self._gauge.sampled(samples, group)
+        self._used_bytes = event.used_bytes
+        self._tell(event)
+        if self._held and not self._disk_is_full():
+            held, self._held = self._held, []
+            self._launch(held)
+
+    # --- what the policy says -----------------------------------------------------------------
+
+    def _tell(self, event: NodeEvent) -> None:
+        starts: list[tuple[StartAttempt, Lease]] = []
+        now = self._clock.now_ns()
+        for action in self._policy.handle(event, now):
+            match action:
+                case StartAttempt(key=key):
+                    starts.append((action, self._staged.pop(key)))
+                case AskForTasks(wants=wants):
+                    self._wants = () if self.draining else wants
+                case FreezeAttempt(key=key):
+                    self._freeze(key, frozen=True)
+                case ThawAttempt(key=key):
+                    self._freeze(key, frozen=False)
+                case GiveBack() | RefuseTask() | EndAttempt() | HandBack():
+                    self._end(action, now)
+                case SetOomOrder(oldest_first=keys):
+                    self._set_oom_order(keys)
+                case WakeAt(at_ns=at_ns):
+                    self._next_tick_ns = min(self._next_tick_ns, at_ns)
+                case _:
+                    assert_never(action)
+        if starts:
+            if self._waiting_for:
+                self._held += starts
+            else:
+                self._launch(starts)
+
+    def _launch(self, starts: list[tuple[StartAttempt, Lease]]) -> None:
+        batches: dict[tuple[Kind, int], list[Launch]] = {}
+        for start, lease in starts:
+            kind = lease.spec.kind
+            before = None if start.after is None else self._running.get(start.after)
+            slot = before.slot if before is not None and before.kind == kind else self._free_slot(kind)
+            self._slots[kind, slot] = self._slots.get((kind, slot), 0) + 1
+            self._running[start.key] = Running(lease, start, kind, slot)
+            batches.setdefault((kind, slot), []).append(self._builder(lease.job).build(lease, start))
+        for (kind, slot), launches in batches.items():
+            self._launchers[kind].launch(slot, launches)
+
+    def _end(self, order: Order, now: Nanoseconds) -> None:
+        running = self._running.get(order.key)
+        if running is not None:
+            if running.order is None:
+                running.order = order
+                grace = Nanoseconds(0) if isinstance(order, GiveBack | RefuseTask) else self._grace_ns
+                self._launchers[running.kind].kill(running.slot, order.key, grace)
+            return
+        lease = self._staged.pop(order.key, None)
+        if lease is None:
+            return
+        if isinstance(order, HandBack):
+            self._commit(lease, None, Returned(past=lease.past), None)
+            return
+        outcome = Outcome.CANCELLED if isinstance(order, EndAttempt) else Outcome.TOO_BIG
+        attempt = Attempt(
+            number=lease.attempt, outcome=outcome, worker=self.info.id, host=self.info.host, ended_ns=now, reason=order.reason
+        )
+        limits = self._spec(lease.job).retry_limits
+        verdict = judge(lease, outcome, order.reason, 0, limits, now, self.info.host, self._random)
+        self._commit(lease, attempt, verdict, None)
+
+    def _freeze(self, key: AttemptKey, *, frozen: bool) -> None:
+        running = self._running.get(key)
+        if running is not None and running.frozen is not frozen:
+            running.frozen = frozen
+            launcher = self._launchers[running.kind]
+            (launcher.freeze if frozen else launcher.thaw)(running.slot)
+
+    def _set_oom_order(self, oldest_first: Sequence[AttemptKey]) -> None:
+        step = 800 / max(1, len(oldest_first))
+        for rank, key in enumerate(oldest_first):
+            running = self._running.get(key)
+            if running is not None:
+                self._launchers[running.kind].set_oom_score(running.slot, 100 + round(rank * step))
+
+    # --- slots --------------------------------------------------------------------------------
+
+    def _free_slot(self, kind: Kind) -> int:
+        idle = self._idle.setdefault(kind, [])
+        if idle:
+            return idle.pop()
+        launcher = self._launchers[kind]
+        return launcher.open_slot("python" if kind == "python" else "process")
+
+    def _release(self, running: Running) -> None:
+        place = (running.kind, running.slot)
+        self._slots[place] -= 1
+        if not self._slots[place]:
+            del self._slots[place]
+            self._idle.setdefault(running.kind, []).append(running.slot)
+
+    # --- the store ----------------------------------------------------------------------------
+
+    def _commit(self, lease: Lease, attempt: Attempt | None, verdict: object, result: bytes | None) -> None:
+        commit = Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)  # type: ignore[arg-type]
+        if not self._commits:
+            self._oldest_commit_ns = self._clock.now_ns()
+        self._commits.append(commit)
+        if attempt is not None and self._observers:
+            self._told.append((lease, attempt, commit, result))
+
+    def _exchange_is_due(self, now: int) -> bool:
+        if self._commits:
+            return len(self._commits) >= COMMIT_BATCH or now >= self._oldest_commit_ns + COMMIT_DELAY_NS or bool(self._wants)
+        if self._wants:
+            return True
+        idle = not self._running and not self._staged
+        return now >= self._last_exchange_ns + (IDLE_LOOK_NS if idle else SECOND_NS)
+
+    def _exchange(self, now: Nanoseconds) -> None:
+        commits, wants = self._commits, self._wants
+        self._last_exchange_ns = now
+        try:
+            answer = self._store.exchange(self.info.id, commits, wants, now, self._jobs)
+        except StoreFullError as error:
+            self._oldest_commit_ns = now + SECOND_NS
+            self._wait_for_disk(str(error))
+            return
+        self._commits, self._wants = [], ()
+        self.open_tasks = answer.open_tasks
+        self._announce(answer)
+        if answer.stale:
+            self._start_over()
+            return
+        for lease in answer.leases:
+            self._staged[lease.job, lease.task, lease.fence] = lease
+        if answer.revoked:
+            self._tell(LeasesRevoked(keys=answer.revoked))
+        if wants or answer.leases:
+            self._tell(TasksLeased(leases=answer.leases))
+        if not self.draining:
+            self._tell(OffersSeen(offers=answer.offers))
+
+    def _announce(self, answer: Exchanged) -> None:
+        told, self._told = self._told, []
+        refused = set(answer.refused)
+        for lease, attempt, commit, result in told:
+            if (lease.job, lease.task, lease.fence) not in refused:
+                for observer in self._observers:
+                    observer.attempt_ended(lease, attempt, commit.verdict, result)
+
+    def _start_over(self) -> None:
+        """Our leases expired (the machine slept, say): end what runs, then register again under a new epoch."""
+        for running in self._running.values():
+            running.order = HandBack(key=running.start.key, reason="its worker was away for longer than its lease")
+            self._launchers[running.kind].kill(running.slot, running.start.key, Nanoseconds(0))
+        for key in list(self._staged):
+            del self._staged[key]
+            self._tell(AttemptEnded(key=key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True))
+        self._store.register(self.info, self._clock.now_ns())
+
+    def _spec(self, job: JobId) -> JobSpec:
+        if job not in self._specs:
+            self._specs[job] = self._store.spec(job)
+        return self._specs[job]
+
+    def _builder(self, job: JobId) -> LaunchBuilder:
+        if job not in self._builders:
+            self._builders[job] = LaunchBuilder(job, self._spec(job), self._grace_ns)
+        return self._builders[job]
+
+    # --- a full disk, and what people see -----------------------------------------------------
+
+    def _wait_for_disk(self, reason: str) -> None:
+        self._waiting_for = reason
+
+    def _disk_is_full(self) -> bool:
+        free = machine.free_disk_bytes(self._state_dir)
+        if free >= DISK_ROOM_BYTES:
+            self._waiting_for = ""
+            return False
+        self._waiting_for = f"disk full: {format_bytes(free)} free, waiting for {format_bytes(DISK_ROOM_BYTES)}"
+        return True
+
+    def _show(self, now: Nanoseconds) -> None:
+        self._next_snapshot_ns = now + SNAPSHOT_NS
+        if self._waiting_for:
+            self._disk_is_full()
+        if not self._observers:
+            return
+        snapshot = NodeSnapshot(
+            at_ns=now,
+            running=len(self._slots),
+            frozen=sum(1 for running in self._running.values() if running.frozen),
+            staged=len(self._staged) + len(self._running) - len(self._slots),
+            used_bytes=self._used_bytes,
+            capacity_bytes=self.info.capacity.memory_bytes,
+            cpus_milli_held=0,
+            cpus_milli=self.info.capacity.cpus_milli,
+            job=self._store.status(self._jobs[0]) if len(self._jobs) == 1 else None,
+            waiting_for=self._waiting_for,
+        )
+        for observer in self._observers:
+            observer.looked(snapshot)
+
+    def _flush_memory(self) -> None:
+        learned = getattr(self._policy, "learned", None)
+        if learned is not None:
+            self._store.remember_peaks(learned())
