@@ -149,6 +149,19 @@ class TaskView(Struct, frozen=True, kw_only=True):
     blocked_by: int
 
 
+class PastPeak(Struct, frozen=True, kw_only=True):
+    """One remembered peak of a command shape: what the memory predictor keeps between runs.
+
+    `input_bytes` is -1 when the size of the input was not known.
+    """
+
+    shape: str
+    peak_bytes: int
+    input_bytes: int
+    wall_ns: int
+    at_ns: int
+
+
 class Submitter(Protocol):
     """Puts jobs in and changes what waits."""
 
@@ -238,4 +251,14 @@ class Reader(Protocol):
         self, job: JobId, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0
     ) -> Iterator[tuple[int, TaskId, Attempt]]:
         """(row, task, attempt) in the order they were committed; `since_row` continues a listing."""
+        ...
+
+
+class History(Protocol):
+    """What the memory predictor remembers between runs; the newest 256 peaks of each shape are kept."""
+
+    def remember_peaks(self, peaks: Sequence[PastPeak]) -> None: ...
+
+    def recall_peaks(self) -> tuple[PastPeak, ...]:
+        """Oldest first within a shape."""
         ...
