@@ -7,7 +7,7 @@ store: finished attempts in, new leases out, in one transaction. What the store 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, assert_never
@@ -22,7 +22,7 @@ from ergates.cluster.job import JobSpec
 from ergates.cluster.node import WorkerInfo
 from ergates.cluster.task import JobId, Kind
 from ergates.drivers import machine
-from ergates.errors import StoreFullError
+from ergates.errors import LaunchError, StoreFullError
 from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, MemorySample, Started
 from ergates.taskqueue.node_events import (
     AskForTasks,
@@ -47,8 +47,8 @@ from ergates.taskqueue.retry import judge
 from ergates.taskqueue.store import Commit, Exchanged, Exchanger, History, Lease, Reader, Returned, Want
 from ergates.units import MIB, SECOND_NS, Bytes, Nanoseconds, format_bytes
 
-BEAT_NS = 10 * SECOND_NS
-"""A worker says it is alive at least this often; its leases expire after three such times."""
+REAP_NS = 10 * SECOND_NS
+"""How often to look for leases of workers that are gone."""
 COMMIT_DELAY_NS = 20_000_000
 """A finished attempt waits at most this long for others to share its transaction."""
 COMMIT_BATCH = 256
@@ -89,9 +89,9 @@ class Worker:
 
     Args:
         info: identity and capacity, already final.
-        launchers: who starts what; `process` also runs warm Python slots.
+        launchers: what makes the launcher of each kind, called when the first task of that kind comes.
+        grace_ns: between TERM and KILL.
         state_dir: for the free-disk check.
-        max_running: `-j`; None for no such limit. Given to the policy too; here only for the snapshot.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Worker:
         *,
         info: WorkerInfo,
         store: Store,
-        launchers: Mapping[Kind, Launcher],
+        launchers: Mapping[Kind, Callable[[], Launcher]],
         policy: Policy,
         clock: Clock,
         observers: Sequence[Observer] = (),
@@ -109,8 +109,9 @@ class Worker:
     ) -> None:
         self.info = info
         self._store, self._policy, self._clock = store, policy, clock
-        self._launchers = dict(launchers)
-        self._distinct = list(dict.fromkeys(self._launchers.values()))
+        self._make_launcher = launchers
+        self._launchers: dict[Kind, Launcher] = {}
+        self._distinct: list[Launcher] = []
         self._observers = tuple(observers)
         self._jobs = tuple(jobs)
         self._grace_ns = grace_ns
@@ -129,7 +130,7 @@ class Worker:
         self._waiting_for = ""
         self._specs: dict[JobId, JobSpec] = {}
         self._builders: dict[JobId, LaunchBuilder] = {}
-        self._next_tick_ns = self._last_exchange_ns = self._next_snapshot_ns = 0
+        self._next_tick_ns = self._last_exchange_ns = self._next_snapshot_ns = self._next_reap_ns = 0
         self._used_bytes = Bytes(0)
         self.open_tasks: int | None = None
         """Tasks of our jobs that are not terminal, as of the last exchange."""
@@ -146,6 +147,7 @@ class Worker:
     def reap(self) -> None:
         """Judge the leases of workers that are gone and commit them as lost. Whoever comes first wins."""
         now = self._clock.now_ns()
+        self._next_reap_ns = now + REAP_NS
         for lease in self._store.expired(now, self.info.boot_id):
             reason = "its worker went away"
             verdict = judge(
@@ -167,7 +169,7 @@ class Worker:
         self._wants = ()
         for start, lease in self._held:
             self._commit(lease, None, Returned(past=lease.past), None)
-            self._tell(AttemptEnded(key=start.key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True))
+            self._tell(_unstarted(start.key))
         self._held.clear()
         self._tell(DrainStarted(give_back=give_back))
 
@@ -192,6 +194,8 @@ class Worker:
                 self._on_ended(event, now)
         if now >= self._next_tick_ns:
             self._sample(now)
+        if now >= self._next_reap_ns:
+            self.reap()
         if self._exchange_is_due(now):
             self._exchange(now)
         if now >= self._next_snapshot_ns:
@@ -209,6 +213,8 @@ class Worker:
         if len(self._distinct) == 1:
             return self._distinct[0].poll(timeout_s)
         events: list[Started | Ended] = []
+        if not self._distinct:
+            self._launcher("command")
         for launcher in self._distinct:  # several kinds: look at each in short turns
             events += launcher.poll(0 if events else min(timeout_s, 0.02))
         return events
@@ -297,7 +303,7 @@ class Worker:
                 case ThawAttempt(key=key):
                     self._freeze(key, frozen=False)
                 case GiveBack() | RefuseTask() | EndAttempt() | HandBack():
-                    self._end(action, now)
+                    self._end(action)
                 case SetOomOrder(oldest_first=keys):
                     self._set_oom_order(keys)
                 case WakeAt(at_ns=at_ns):
@@ -314,6 +320,12 @@ class Worker:
         batches: dict[tuple[Kind, int], list[Launch]] = {}
         for start, lease in starts:
             kind = lease.spec.kind
+            try:
+                self._launcher(kind)
+            except LaunchError as error:
+                self._end_unstarted(lease, Outcome.NOT_STARTED, str(error))
+                self._tell(_unstarted(start.key))
+                continue
             before = None if start.after is None else self._running.get(start.after)
             slot = before.slot if before is not None and before.kind == kind else self._free_slot(kind)
             self._slots[kind, slot] = self._slots.get((kind, slot), 0) + 1
@@ -322,7 +334,7 @@ class Worker:
         for (kind, slot), launches in batches.items():
             self._launchers[kind].launch(slot, launches)
 
-    def _end(self, order: Order, now: Nanoseconds) -> None:
+    def _end(self, order: Order) -> None:
         running = self._running.get(order.key)
         if running is not None:
             if running.order is None:
@@ -336,12 +348,15 @@ class Worker:
         if isinstance(order, HandBack):
             self._commit(lease, None, Returned(past=lease.past), None)
             return
-        outcome = Outcome.CANCELLED if isinstance(order, EndAttempt) else Outcome.TOO_BIG
+        self._end_unstarted(lease, Outcome.CANCELLED if isinstance(order, EndAttempt) else Outcome.TOO_BIG, order.reason)
+
+    def _end_unstarted(self, lease: Lease, outcome: Outcome, reason: str) -> None:
+        now = self._clock.now_ns()
         attempt = Attempt(
-            number=lease.attempt, outcome=outcome, worker=self.info.id, host=self.info.host, ended_ns=now, reason=order.reason
+            number=lease.attempt, outcome=outcome, worker=self.info.id, host=self.info.host, ended_ns=now, reason=reason
         )
         limits = self._spec(lease.job).retry_limits
-        verdict = judge(lease, outcome, order.reason, 0, limits, now, self.info.host, self._random)
+        verdict = judge(lease, outcome, reason, 0, limits, now, self.info.host, self._random)
         self._commit(lease, attempt, verdict, None)
 
     def _freeze(self, key: AttemptKey, *, frozen: bool) -> None:
@@ -364,8 +379,15 @@ class Worker:
         idle = self._idle.setdefault(kind, [])
         if idle:
             return idle.pop()
-        launcher = self._launchers[kind]
-        return launcher.open_slot("python" if kind == "python" else "process")
+        return self._launcher(kind).open_slot("python" if kind == "python" else "process")
+
+    def _launcher(self, kind: Kind) -> Launcher:
+        if kind not in self._launchers:
+            launcher = self._make_launcher[kind]()
+            self._launchers[kind] = launcher
+            if launcher not in self._distinct:
+                self._distinct.append(launcher)
+        return self._launchers[kind]
 
     def _release(self, running: Running) -> None:
         place = (running.kind, running.slot)
@@ -431,7 +453,7 @@ class Worker:
             self._launchers[running.kind].kill(running.slot, running.start.key, Nanoseconds(0))
         for key in list(self._staged):
             del self._staged[key]
-            self._tell(AttemptEnded(key=key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True))
+            self._tell(_unstarted(key))
         self._store.register(self.info, self._clock.now_ns())
 
     def _spec(self, job: JobId) -> JobSpec:
@@ -463,6 +485,7 @@ class Worker:
             self._disk_is_full()
         if not self._observers:
             return
+        held = {(r.kind, r.slot): r.lease.spec.requirement.cpus_milli for r in self._running.values()}
         snapshot = NodeSnapshot(
             at_ns=now,
             running=len(self._slots),
@@ -470,7 +493,7 @@ class Worker:
             staged=len(self._staged) + len(self._running) - len(self._slots),
             used_bytes=self._used_bytes,
             capacity_bytes=self.info.capacity.memory_bytes,
-            cpus_milli_held=0,
+            cpus_milli_held=sum(held.values()),
             cpus_milli=self.info.capacity.cpus_milli,
             job=self._store.status(self._jobs[0]) if len(self._jobs) == 1 else None,
             waiting_for=self._waiting_for,
@@ -482,3 +505,7 @@ class Worker:
         learned = getattr(self._policy, "learned", None)
         if learned is not None:
             self._store.remember_peaks(learned())
+
+
+def _unstarted(key: AttemptKey) -> AttemptEnded:
+    return AttemptEnded(key=key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True)

@@ -1,0 +1,74 @@
+"""The ledger's words for what the launcher saw."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from ergates.agent.outcomes import Order, cost_of, outcome_of, peak_of, reason_of
+from ergates.cluster.attempt import Outcome
+from ergates.taskqueue.launching import AttemptKey, Ended
+from ergates.taskqueue.node_events import EndAttempt, GiveBack, HandBack, RefuseTask
+from ergates.units import GIB, MIB, Bytes, Nanoseconds, UsdMicros
+
+KEY: AttemptKey = ("j1", 7, 42)
+EVICT = GiveBack(key=KEY, reason="the node was at 92 %", memory_floor_bytes=Bytes(GIB), peak_bytes=Bytes(GIB))
+
+
+def ended(**facts: object) -> Ended:
+    return Ended(key=KEY, started_ns=Nanoseconds(10), ended_ns=Nanoseconds(20), **facts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("facts", "order", "expected"),
+    [
+        ({"exit_code": 0}, None, Outcome.SUCCEEDED),
+        ({"exit_code": 3}, None, Outcome.FAILED),
+        ({"signal": 11}, None, Outcome.SIGNALLED),
+        ({"error": "command not found: foo"}, None, Outcome.NOT_STARTED),
+        ({"signal": 15, "timed_out": True}, None, Outcome.TIMED_OUT),
+        ({"signal": 9, "oom_killed": True}, None, Outcome.OOM_KILLED),
+        ({"exit_code": 137, "oom_killed": True}, None, Outcome.OOM_KILLED),
+        ({"exit_code": 0, "oom_killed": True}, None, Outcome.SUCCEEDED),
+        ({"error": "slot helper died", "lost": True}, None, Outcome.LOST),
+        ({"exit_code": 0, "disk_full": True}, None, Outcome.DISK_FULL),
+        ({"signal": 9, "killed": True}, EVICT, Outcome.EVICTED),
+        ({"signal": 9, "killed": True}, HandBack(key=KEY, reason="drain"), Outcome.RETURNED),
+        ({"signal": 9, "killed": True}, EndAttempt(key=KEY, reason="cancelled"), Outcome.CANCELLED),
+        ({"signal": 9, "killed": True}, RefuseTask(key=KEY, reason="big", peak_bytes=Bytes(1)), Outcome.TOO_BIG),
+    ],
+)
+def test_every_end_has_its_name(facts: dict[str, object], order: Order | None, expected: Outcome) -> None:
+    assert outcome_of(ended(**facts), order) is expected
+
+
+def test_a_task_that_finished_before_our_signal_has_succeeded() -> None:
+    assert outcome_of(ended(exit_code=0), EVICT) is Outcome.SUCCEEDED
+
+
+def test_a_task_that_failed_by_itself_before_our_signal_has_failed() -> None:
+    assert outcome_of(ended(exit_code=3), EVICT) is Outcome.FAILED
+
+
+def test_reasons_are_words() -> None:
+    oom = ended(signal=9, oom_killed=True)
+    assert reason_of(oom, Outcome.OOM_KILLED, None, GIB, None) == "killed by the kernel for memory at 1 GiB"
+    late = ended(signal=15, timed_out=True)
+    assert reason_of(late, Outcome.TIMED_OUT, None, 0, 600 * 10**9) == "ran longer than its limit of 10 min 00 s"
+    assert reason_of(ended(signal=signal.SIGSEGV), Outcome.SIGNALLED, None, 0, None) == "ended by signal 11 (SIGSEGV)"
+    assert reason_of(ended(signal=9, killed=True), Outcome.EVICTED, EVICT, 0, None) == "the node was at 92 %"
+
+
+def test_a_task_seen_by_the_tick_has_its_sampled_peak_and_a_short_one_only_a_bound() -> None:
+    facts = ended(exit_code=0, cgroup_peak_bytes=Bytes(90 * MIB), maxrss_bytes=Bytes(60 * MIB))
+    assert peak_of(facts, 50 * MIB, samples=10) == (50 * MIB, "sampled")
+    assert peak_of(facts, 5 * MIB, samples=1) == (60 * MIB, "maxrss")
+    assert peak_of(facts, 0, samples=0) == (60 * MIB, "maxrss")
+    assert peak_of(ended(exit_code=0), 0, samples=0) == (0, "unknown")
+
+
+def test_cost_is_the_share_of_the_node_over_the_time() -> None:
+    half_an_hour_of_one_core_of_two = cost_of(1800 * 10**9, 1000, 2000, UsdMicros(1_000_000))
+    assert half_an_hour_of_one_core_of_two == 250_000
+    assert cost_of(1800 * 10**9, 1000, 2000, None) is None
