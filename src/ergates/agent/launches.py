@@ -18,7 +18,9 @@ _VISIBLE_DEVICES = {"gpus": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "gp
 class LaunchBuilder:
     """Builds launches for the tasks of one job; what they share is made once."""
 
-    def __init__(self, job: str, spec: JobSpec, grace_ns: Nanoseconds, base_env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, job: str, spec: JobSpec, grace_ns: Nanoseconds, base_env: Mapping[str, str] | None = None
+    ) -> None:
         self._job = job
         self._spec = spec
         self._grace_ns = grace_ns

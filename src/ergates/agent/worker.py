@@ -348,7 +348,9 @@ class Worker:
         if isinstance(order, HandBack):
             self._commit(lease, None, Returned(past=lease.past), None)
             return
-        self._end_unstarted(lease, Outcome.CANCELLED if isinstance(order, EndAttempt) else Outcome.TOO_BIG, order.reason)
+        self._end_unstarted(
+            lease, Outcome.CANCELLED if isinstance(order, EndAttempt) else Outcome.TOO_BIG, order.reason
+        )
 
     def _end_unstarted(self, lease: Lease, outcome: Outcome, reason: str) -> None:
         now = self._clock.now_ns()
@@ -408,7 +410,11 @@ class Worker:
 
     def _exchange_is_due(self, now: int) -> bool:
         if self._commits:
-            return len(self._commits) >= COMMIT_BATCH or now >= self._oldest_commit_ns + COMMIT_DELAY_NS or bool(self._wants)
+            return (
+                len(self._commits) >= COMMIT_BATCH
+                or now >= self._oldest_commit_ns + COMMIT_DELAY_NS
+                or bool(self._wants)
+            )
         if self._wants:
             return True
         idle = not self._running and not self._staged

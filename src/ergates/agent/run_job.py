@@ -1,0 +1,140 @@
+"""Runs one job to its end on this machine: lock, worker, signals, halt rule, result.
+
+The first Ctrl-C (or TERM) drains: what runs may end, nothing new starts. The second gives back at once. Either way
+every task is kept, and the same command resumes.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from ergates.agent.build_worker import build_worker
+from ergates.agent.observer import Observer
+from ergates.agent.settings import RunSettings
+from ergates.agent.worker import Store, Worker
+from ergates.cluster.attempt import Attempt
+from ergates.cluster.job import JobStatus
+from ergates.cluster.task import JobId
+from ergates.drivers.job_lock import JobLock
+from ergates.taskqueue.halt import HaltRule, Stop, halt_reached
+from ergates.taskqueue.store import Cancelled, Done, Failed, Lease, Verdict
+
+Why = Literal["finished", "drained", "given_back", "halted", "max_fails"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run ended. `why` is `finished` when every task reached a terminal state."""
+
+    status: JobStatus
+    why: Why
+
+
+class _Halt:
+    """Counts tasks that reached their end and asks the rule."""
+
+    def __init__(self, rule: HaltRule | None) -> None:
+        self._rule = rule
+        self._succeeded = self._failed = 0
+        self.stop: Stop | None = None
+
+    def attempt_started(self, lease: Lease, at_ns: int) -> None:
+        """Starts do not count."""
+
+    def attempt_ended(self, lease: Lease, attempt: Attempt, verdict: Verdict, result: bytes | None) -> None:
+        self._succeeded += isinstance(verdict, Done)
+        self._failed += isinstance(verdict, Failed | Cancelled)
+        self.stop = self.stop or halt_reached(self._rule, self._succeeded, self._failed)
+
+    def looked(self, snapshot: object) -> None:
+        """Snapshots do not count."""
+
+
+def run_job(
+    store: Store,
+    job: JobId,
+    settings: RunSettings,
+    observers: Sequence[Observer] = (),
+    *,
+    on_signal: Callable[[int], None] | None = None,
+    catch_signals: bool = True,
+) -> RunResult:
+    """Run until every task of `job` is terminal, or until told to stop.
+
+    Args:
+        on_signal: called with 1 when a drain begins, with 2 when everything is given back.
+        catch_signals: False outside the main thread.
+
+    Raises:
+        UsageError: another process runs this job.
+        LaunchError: this machine cannot start tasks.
+    """
+    state_dir = Path(settings.state_dir)
+    lock = JobLock(state_dir / "jobs" / job)
+    lock.take(job)
+    halt = _Halt(settings.halt)
+    try:
+        with _caught_signals(catch_signals) as signals:
+            worker = build_worker(store, settings, jobs=(job,), observers=(*observers, halt))
+            try:
+                worker.register()
+                why = _loop(worker, store, job, signals, halt, on_signal)
+            finally:
+                worker.close()
+        return RunResult(status=store.status(job), why=why)
+    finally:
+        lock.release()
+
+
+def _loop(
+    worker: Worker,
+    store: Store,
+    job: JobId,
+    signals: Mapping[str, int],
+    halt: _Halt,
+    on_signal: Callable[[int], None] | None,
+) -> Why:
+    told = 0
+    max_failed = store.spec(job).max_failed_tasks
+    while True:
+        worker.step()
+        if signals["count"] > told:
+            told = min(2, signals["count"])
+            worker.drain(give_back=told == 2)
+            if on_signal is not None:
+                on_signal(told)
+        if halt.stop is not None and not worker.draining:
+            worker.drain(give_back=halt.stop == "now")
+        if worker.busy:
+            continue
+        if worker.open_tasks == 0:
+            return "halted" if halt.stop else "finished"
+        if worker.draining:
+            return "halted" if halt.stop and not told else "given_back" if told == 2 else "drained"
+        if max_failed is not None and store.status(job).counts["failed"] >= max_failed:
+            return "max_fails"
+
+
+@contextmanager
+def _caught_signals(wanted: bool) -> Iterator[dict[str, int]]:
+    """Count INT, TERM and HUP instead of dying of them; the old handlers come back at the end."""
+    seen = {"count": 0}
+    if not wanted:
+        yield seen
+        return
+
+    def count(number: int, frame: FrameType | None) -> None:
+        seen["count"] += 1
+
+    old = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield seen
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
