@@ -57,10 +57,12 @@ def judge(
 
     Args:
         lease: whose; its `past` are the counts before this attempt.
-        outcome, reason: of the attempt, the reason in words.
+        outcome: of the attempt.
+        reason: of the attempt, in words.
         memory_floor_bytes: for an eviction the floor it was given back with (0: none); for a kernel kill what it
             had reached.
         limits: of its job; `TaskSpec.retries` overrides the one for application failures.
+        now_ns: returns are not before some time after this.
         host: who ran it; memory and loss returns prefer another.
         rng: spreads the returns of many tasks; None: no spread.
         peak_bytes: what it reached, when that is not the floor (0: take the floor).

@@ -1,0 +1,115 @@
+"""How much to lease: what can start now, and a little more so that the node never waits for the store.
+
+Of short tasks, enough for the next tenth of a second, refilled when half of it is used, so that a round trip serves
+hundreds. Of long ones two more than fit: more would only be kept from other nodes. Rows of the store are served strictly by
+priority; among equals the largest known need first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ergates.cluster.task import Requirement
+from ergates.taskqueue.admission import Admission
+from ergates.taskqueue.node_settings import NodeSettings
+from ergates.taskqueue.node_state import NodeState
+from ergates.taskqueue.peak_history import PeakHistory
+from ergates.taskqueue.store import Offer, Want
+
+MOST_AT_ONCE = 1024
+REFUSED_AT_ONCE = 256
+"""Tasks that can never fit are leased only to be refused."""
+Kind = tuple[str, Requirement]
+"""(job, requirement): what an offer tells of the tasks behind it."""
+
+
+def is_short(history: PeakHistory, settings: NodeSettings) -> bool:
+    """Whether tasks of this shape have all been quick lately."""
+    return (
+        history.ended >= 3 and history.wall_ns < settings.short_ns and history.longest_wall_ns < 10 * settings.short_ns
+    )
+
+
+def queue_depth(history: PeakHistory, settings: NodeSettings) -> int:
+    """How many short attempts of this shape may wait on one slot, the running one included."""
+    return max(2, min(settings.queue_most, int(settings.queue_ahead_ns / max(history.wall_ns, 1.0))))
+
+
+def in_order(offers: Iterable[Offer]) -> list[Offer]:
+    """Offers as they should be served."""
+    return sorted(offers, key=lambda offer: (-offer.priority, -offer.requirement.memory_bytes))
+
+
+@dataclass(slots=True)
+class Leasing:
+    """What to ask for, and when to look again.
+
+    `low_water`: nothing need be asked while more than this is staged or queued.
+    """
+
+    wants: list[Want]
+    low_water: int = 0
+
+
+def plan(
+    offers: Iterable[Offer],
+    state: NodeState,
+    admission: Admission,
+    known: dict[Kind, PeakHistory],
+    settings: NodeSettings,
+    now_ns: int,
+) -> Leasing:
+    """Decide what to ask for.
+
+    Args:
+        offers: in the order they should be served.
+        state: the node's books.
+        admission: how much memory is still to be given.
+        known: the history of what was leased last of each kind.
+        settings: of the node.
+        now_ns: now.
+    """
+    leasing = Leasing([])
+    promised = 0
+    for offer in offers:
+        if offer.waiting <= 0:
+            continue
+        history = known.get((offer.job, offer.requirement))
+        staged = sum(1 for one in state.staged if one.priority >= offer.priority)
+        if state.unfit(offer.requirement) is not None:
+            count = REFUSED_AT_ONCE - staged
+        elif history is not None and is_short(history, settings):
+            places = max(1, state.slots.free_count(offer.requirement, 1024) + len(state.open_places))
+            target = min(MOST_AT_ONCE, places * queue_depth(history, settings))
+            ahead = state.queued + staged
+            leasing.low_water = max(leasing.low_water, target // 2)
+            count = target - ahead if ahead <= target // 2 else 0
+        else:
+            count = _startable(offer, state, admission, history, now_ns) + settings.staged_ahead - staged
+        count = min(count - promised, offer.waiting)
+        if count > 0:
+            leasing.wants.append(Want(job=offer.job, class_id=offer.class_id, priority=offer.priority, count=count))
+            promised += count
+    return leasing
+
+
+def _startable(
+    offer: Offer,
+    state: NodeState,
+    admission: Admission,
+    history: PeakHistory | None,
+    now_ns: int,
+) -> int:
+    cores = max(1, state.capacity.cpus_milli // 1000)
+    slots = state.slots.free_count(offer.requirement, MOST_AT_ONCE)
+    if history is None:
+        return min(slots, 4 * cores) if admission.open else 0
+    mean, variance = history.distribution(now_ns).beyond(0.0)
+    mean = mean * _typical_scale(history) * history.share
+    return admission.count_that_fits(max(mean, offer.requirement.memory_bytes), variance, slots)
+
+
+def _typical_scale(history: PeakHistory) -> float:
+    """Of the last run: an offer does not tell the sizes of the tasks behind it."""
+    return history.scale(history.runs[-1][0]) if history.runs else 1.0
