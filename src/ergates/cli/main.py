@@ -1,0 +1,155 @@
+"""The `erg` command: a table of names and one-line helps; a command's own file is loaded only when it is called.
+
+So `erg --help` costs little more than Python itself, and no command pays for another's imports.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from ergates import __version__
+from ergates.errors import ErgatesError
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""What a shell shows for a program that SIGPIPE ended: `erg logs | head` is no failure worth a message."""
+
+SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "Run work",
+        (
+            ("run", "Run a file of commands, or a template with its parameters, here and now."),
+            ("submit", "Put a job into the store without running it."),
+            ("retry", "Take failed or cancelled tasks back into the queue."),
+            ("cancel", "Cancel a job or some of its tasks."),
+            ("pause", "Start no more tasks of a job until it is resumed."),
+            ("resume", "Let a paused job go on."),
+        ),
+    ),
+    (
+        "See how it goes",
+        (
+            ("status", "All jobs, or one job: counts, rate, failures by reason."),
+            ("wait", "Wait until a job is finished."),
+            ("logs", "What tasks printed."),
+            ("explain", "Why a task waits, came back or failed."),
+        ),
+    ),
+    (
+        "Use the results",
+        (
+            ("export", "Tasks with parameters, outcome, time, memory and cost, as CSV or JSON Lines."),
+            ("report", "Sums by job, label, host or outcome; wasted work shown."),
+        ),
+    ),
+    (
+        "This machine",
+        (
+            ("doctor", "Check what Ergates needs here, and say what to do about what is missing."),
+            ("config", "Settings in effect, and where each comes from."),
+            ("completion", "Print the script that completes `erg` in bash, zsh or fish."),
+            ("simulate", "Try scheduling policies on simulated machines."),
+        ),
+    ),
+)
+COMMANDS: dict[str, str] = {name: text for _, section in SECTIONS for name, text in section}
+
+EPILOG = """\b
+Examples:
+  erg run commands.txt                       a file of commands, one a line
+  erg run 'sim --seed {seed}' -p seed=1..100  a template and its parameters
+  erg run gzip ::: *.log                     as with GNU parallel
+  erg status                                 what is there
+  erg logs --failed                          what the failed tasks printed
+"""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and one-line help; imports `ergates.cli.<name>` when one is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"ergates.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches  # only a typing error needs it
+
+        close = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        hint = f"did you mean `erg {close[0]}`?" if close else "`erg --help` lists the commands"
+        if os.path.exists(name):
+            hint = f"to run a file of commands: erg run {name}"
+        raise click.UsageError(f"no command {name!r}\n  hint: {hint}", ctx=ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, rows in SECTIONS:
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ERGATES", "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="erg", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Run heaps of work on the machine you have, inside the limits you set, and see what each task cost."""
+    from ergates.cli.config_file import load_defaults
+
+    ctx.default_map = load_defaults()
+
+
+def main() -> NoReturn:
+    """Entry point of `erg`: exit codes are 0 all done, 1 work failed, 2 wrong usage or input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names and commands may hold bytes that are not UTF-8; they leave as they came.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape")
+    sys.exit(exit_code_of(sys.argv[1:]))
+
+
+def exit_code_of(args: list[str]) -> int:
+    """Run one command line and turn whatever it ends with into an exit code and, where one is due, a message."""
+    try:
+        result: Any = cli.main(args, prog_name="erg", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ErgatesError as error:
+        if os.environ.get("ERGATES_DEBUG") == "1":
+            raise
+        click.echo(f"erg: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nerg: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is left in the buffer cannot be written either; without this Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except OSError as error:
+        if os.environ.get("ERGATES_DEBUG") == "1" or error.errno is None:
+            raise
+        place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        click.echo(f"erg: {place}{error.strerror}", err=True)
+        return 1
