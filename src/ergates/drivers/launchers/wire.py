@@ -6,10 +6,12 @@ unharmed. Nobody but ourselves can write to these sockets: they are pairs withou
 
 How a slot must behave (the slot helper in slot.py, and a warm interpreter in functions/python_slot.py)
 ------------------------------------------------------------------------------------------------------
-A slot owns one socket. `python -m ergates.functions.python_slot FD OUT ERR` gets its number and two spool files as
-arguments; it was forked from the supervisor, is in its control group already, has SIGINT ignored, and must
+A slot owns one socket. `python -m ergates.functions.python_slot FD OUT ERR PACK` gets the number of the socket, two spool
+files and the name of its pack as arguments; it was forked from the supervisor, is in its control group already, has
+SIGINT ignored, and must
 
-1. send `READY` (its pid) once, when it can take work;
+1. send `READY` (its pid) once, when it can take work: what it uses then counts as its own, not as an attempt's, and
+   nothing is sent to it before;
 2. read frames until the socket ends (`os.read` returns b""): then it kills what it started and exits with 0. The worker
    died, or closed the slot;
 3. keep the launches of `LAUNCH` frames (a list; more may come while it works) in a queue and run them one after another;
@@ -21,17 +23,18 @@ arguments; it was forked from the supervisor, is in its control group already, h
    a function: it leaves (b) to a thread, and it sends `running` *before* a call that has a time limit;
 5. use CLOCK_BOOTTIME for times (`boottime_ns()`); the worker turns them into wall time.
 
-A `LAUNCH` body is a list of tuples in the order of `LAUNCH_FIELDS`. Environments travel once: an `ENVIRONMENT` frame
-`(id, {name: value})` (bytes) replaces the base that later launches refer to; a launch carries the variables it changes.
+A `LAUNCH` body is a list of tuples in the order of `LAUNCH_FIELDS`. Environments travel once: an `ENVIRONMENT` frame,
+`{name: value}` (bytes), is the base of all launches behind it; a launch carries the variables it changes.
 
 `KILL` is `(sequence, grace_ns)`: end that attempt, running or queued, and report it with flag `KILLED`; nothing to do when
 it ended meanwhile. `EXTEND` is `(sequence, duration_ns)`: the attempt was frozen that long, so its time limit moves.
-A *python* slot is never sent either one: to end a call the worker signals the whole process (SIGTERM: send
-every end not reported yet and exit at once; SIGKILL after the grace), makes the slot again, reports the call
-that ran as killed or timed out, and the calls behind it as `Ended(error="not started: ...", lost=True, started_ns=0)`.
+A *python* slot gets `KILL` only for launches that wait (so it looks for frames before each call) and never `EXTEND`. To
+end a call that runs, the worker signals the whole process (SIGTERM: send every end not reported yet and exit at
+once; SIGKILL after the grace), makes the slot again, reports the call as killed or timed out, and the calls
+behind it as `Ended(error="not started: ...", lost=True, started_ns=0)`. So the worker itself minds time limits of calls.
 A python slot that dies by itself (a segmentation fault, os._exit) is reported as the end of the call that ran.
 A python slot leaves `cgroup_peak_bytes` 0 and reports CPU time of the call. It writes fd 1 and 2 to the spool files
-`OUT` and `ERR` (drivers/output/pack.py: `Spool(OUT, ERR)`, `spool.keep(folder, name)` after each call).
+`OUT` and `ERR` (drivers/output/pack.py: `Spool(OUT, ERR, PACK)`, `open()` once, `keep(folder)` after each call).
 """
 
 from __future__ import annotations
@@ -69,8 +72,7 @@ GONE = 31
 LAUNCH_FIELDS = (
     "sequence",  # int: names the launch on this slot
     "argv",  # tuple of bytes; empty for a python slot
-    "environment",  # id of the base environment
-    "changes",  # {name: value} (bytes) added to the base, or replaced
+    "changes",  # {name: value} (bytes) added to the base environment, or replaced
     "removed",  # tuple of names that are in the base and must go
     "cwd",  # bytes
     "stdin_data",  # bytes or None
@@ -124,7 +126,7 @@ def decode(buffer: bytearray) -> list[tuple[int, Any]]:
             begin = at + HEADER.size
             if end - begin < length:
                 break
-            frames.append((kind, marshal.loads(view[begin : begin + length])))  # noqa: S302  our own peer wrote it
+            frames.append((kind, marshal.loads(view[begin : begin + length])))
             at = begin + length
     if at:
         del buffer[:at]
