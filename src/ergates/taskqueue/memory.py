@@ -75,10 +75,7 @@ class Sizing:
     def demand(self, used: int, reached: int, plateau_ns: int, age_ns: int, now_ns: int) -> tuple[float, float]:
         """Mean and variance (bytes, bytes²) of what an attempt will use for the rest of its life.
 
-        Args:
-            used, reached: bytes now, and at most so far.
-            plateau_ns, age_ns: how long it has not grown, and has run.
-            now_ns: now.
+        It uses `used` now and `reached` at most so far, has run for `age_ns` and not grown for `plateau_ns`.
         """
         history = self.history()
         scale = history.scale(self.features)

@@ -87,7 +87,7 @@ class NodePolicy:
         self.capacity, self.settings = capacity, settings
         self.memory = MemoryModel(capacity.memory_bytes, settings)
         self.memory.recall(history)
-        self.state = NodeState(capacity, pin=settings.pin)
+        self.state = NodeState(capacity, pin=settings.pin, jobs=settings.jobs)
         self.admission = Admission(capacity.memory_bytes, settings)
         self._offers: list[Offer] = []
         self._known: dict[leasing.Kind, PeakHistory] = {}

@@ -43,6 +43,7 @@ class NodeSettings:
         staged_ahead: long tasks held ready beyond what can start now.
         hand_back_after_ns: a staged task that found no room for so long goes back; None keeps it (one machine).
         refuse_unfit: lease and refuse what can never fit here (one machine); a cluster leaves it to other nodes.
+        jobs: attempts at once at most (`-j`); None leaves it to cores and memory.
         pin: give each attempt its own cores.
     """
 
@@ -73,6 +74,7 @@ class NodeSettings:
     staged_ahead: int = 2
     hand_back_after_ns: Nanoseconds | None = None
     refuse_unfit: bool = True
+    jobs: int | None = None
     pin: bool = False
     growth_worth_noting_bytes: Bytes = Bytes(2 * MIB)
     """Less than this (or 2 %) is no growth: heaps breathe."""

@@ -49,9 +49,9 @@ class Place:
 class NodeState:
     """The books of one node."""
 
-    def __init__(self, capacity: NodeCapacity, *, pin: bool = False) -> None:
+    def __init__(self, capacity: NodeCapacity, *, pin: bool = False, jobs: int | None = None) -> None:
         self.capacity = capacity
-        self.slots = Slots(capacity, pin=pin)
+        self.slots = Slots(capacity, pin=pin, most=jobs)
         self.staged: list[Staged] = []
         self.running: dict[AttemptKey, Running] = {}
         """Heads of places, oldest first."""

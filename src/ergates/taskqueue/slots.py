@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Requirement
 
+UNLIMITED = 1 << 30
 Indices = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -24,10 +25,17 @@ class Slot:
 
 
 class Slots:
-    """The free cores and resources of one node."""
+    """The free cores and resources of one node.
 
-    def __init__(self, capacity: NodeCapacity, *, pin: bool = False) -> None:
+    Args:
+        capacity: what there is.
+        pin: choose cores for each slot.
+        most: slots at once (`-j`), None for no limit but the above.
+    """
+
+    def __init__(self, capacity: NodeCapacity, *, pin: bool = False, most: int | None = None) -> None:
         self.capacity = capacity
+        self.slots_free = UNLIMITED if most is None else most
         self.cpus_milli_free: int = capacity.cpus_milli
         self._pin = pin and bool(capacity.cpu_ids)
         self._load_milli = dict.fromkeys(capacity.cpu_ids, 0)
@@ -48,7 +56,7 @@ class Slots:
 
     def free_count(self, requirement: Requirement, most: int) -> int:
         """How many more such slots could be taken now, `most` at most."""
-        count = most
+        count = min(most, self.slots_free)
         if requirement.cpus_milli > 0:
             count = min(count, self.cpus_milli_free // requirement.cpus_milli)
         for name, amount in requirement.resources:
@@ -58,13 +66,16 @@ class Slots:
 
     def fits(self, requirement: Requirement) -> bool:
         """Whether one such slot is free now."""
-        if requirement.cpus_milli > self.cpus_milli_free:
+        if requirement.cpus_milli > self.cpus_milli_free or self.slots_free <= 0:
             return False
-        return all(amount <= self._free_amount.get(name, 0) for name, amount in requirement.resources)
+        return not requirement.resources or all(
+            amount <= self._free_amount.get(name, 0) for name, amount in requirement.resources
+        )
 
     def take(self, requirement: Requirement) -> Slot:
         """Hold one slot. It must fit."""
         assert self.fits(requirement), f"{requirement} does not fit"
+        self.slots_free -= 1
         self.cpus_milli_free -= requirement.cpus_milli
         cpu_ids = self._choose_cores(requirement.cpus_milli) if self._pin else ()
         indices = []
@@ -78,6 +89,7 @@ class Slots:
 
     def release(self, slot: Slot) -> None:
         """Give back what `take` returned, once."""
+        self.slots_free += 1
         self.cpus_milli_free += slot.requirement.cpus_milli
         for core in slot.cpu_ids:
             self._load_milli[core] -= slot.requirement.cpus_milli // len(slot.cpu_ids)
@@ -102,5 +114,5 @@ class Slots:
             used = sum(dict(slot.requirement.resources).get(resource.name, 0) for slot in held)
             assert used + self._free_amount[resource.name] == resource.amount, resource.name
             if resource.indices:
-                taken = [index for slot in held for index in dict(slot.indices).get(resource.name, ())]
+                taken = [index for slot in held for name, got in slot.indices if name == resource.name for index in got]
                 assert sorted(taken + self._free_indices[resource.name]) == sorted(resource.indices), resource.name

@@ -1,0 +1,142 @@
+"""Why a task waits, why it came back, and what its memory was predicted from: sentences for people.
+
+Pure: everything it knows is handed in. Reasons come in the order in which they bind, so the first one is the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ergates.cluster.attempt import Attempt, Outcome
+from ergates.cluster.job import RetryLimits
+from ergates.cluster.node import NodeCapacity
+from ergates.cluster.task_state import TaskState
+from ergates.taskqueue.memory import MemoryModel
+from ergates.taskqueue.slots import Slots
+from ergates.taskqueue.store import Offer, TaskView
+from ergates.units import Nanoseconds, format_bytes, format_duration
+
+
+def explain(
+    task: TaskView,
+    attempts: Sequence[Attempt],
+    offers: Sequence[Offer] = (),
+    capacity: NodeCapacity | None = None,
+    memory: MemoryModel | None = None,
+    *,
+    now_ns: Nanoseconds,
+    limits: RetryLimits | None = None,
+    paused: bool = False,
+) -> list[str]:
+    """Everything there is to say about one task.
+
+    Args:
+        task: as the store shows it.
+        attempts: of this task, oldest first.
+        offers: what waits in the store.
+        capacity: of the node it would run on; None when no worker is known.
+        memory: what was learned; None when nothing was recalled.
+        now_ns: now.
+        limits: of its job, to say how many tries are left.
+        paused: whether its job is paused.
+    """
+    sentences = [_state(task, offers, capacity, now_ns, paused)]
+    sentences += _came_back(attempts)
+    if limits is not None and attempts and task.state in (TaskState.READY, TaskState.DELAYED, TaskState.LEASED):
+        sentences += _tries_left(task, limits)
+    sentences.append(_requirement(task))
+    sentences += _prediction(task, attempts, memory, now_ns)
+    return sentences
+
+
+def _state(task: TaskView, offers: Sequence[Offer], capacity: NodeCapacity | None, now_ns: int, paused: bool) -> str:
+    match task.state:
+        case TaskState.BLOCKED:
+            return f"It waits for {_count(task.blocked_by, 'task')} that it comes after."
+        case TaskState.DELAYED:
+            left = format_duration(max(0, task.not_before_ns - now_ns))
+            return f"It waits {left} more before it is tried again: {task.reason or 'it came back'}."
+        case TaskState.READY:
+            return _why_ready(task, offers, capacity, paused)
+        case TaskState.LEASED:
+            return f"It is held by worker {task.worker}, to run next or running now."
+        case TaskState.DONE:
+            return f"It is done, after {_count(task.attempts, 'attempt')}."
+        case TaskState.FAILED:
+            return f"It failed: {task.reason or 'no reason was recorded'}."
+        case TaskState.CANCELLED:
+            return f"It was cancelled: {task.reason or 'by the user'}."
+
+
+def _why_ready(task: TaskView, offers: Sequence[Offer], capacity: NodeCapacity | None, paused: bool) -> str:
+    if paused:
+        return "It is ready, but its job is paused."
+    if capacity is None:
+        return "It is ready; no worker runs that could take it."
+    requirement = task.spec.requirement
+    unfit = Slots(capacity).unfit(requirement)
+    if requirement.memory_bytes > capacity.memory_bytes:
+        unfit = f"needs {format_bytes(requirement.memory_bytes)}; this node has {format_bytes(capacity.memory_bytes)}"
+    if unfit is not None:
+        return f"It can never run on this node: it {unfit}."
+    ahead = sum(offer.waiting for offer in offers if offer.priority > task.spec.priority)
+    if ahead:
+        return f"It is ready, behind {_count(ahead, 'task')} of higher priority."
+    beside = sum(offer.waiting for offer in offers if offer.priority == task.spec.priority) - 1
+    waits = "for a free core, resource or enough free memory"
+    return f"It is ready and waits {waits}" + (f", beside {beside} others of its priority." if beside > 0 else ".")
+
+
+def _came_back(attempts: Sequence[Attempt]) -> list[str]:
+    sentences = []
+    for attempt in attempts:
+        if attempt.outcome is Outcome.SUCCEEDED:
+            continue
+        where = f" on {attempt.host}" if attempt.host else ""
+        lasted = format_duration(attempt.usage.wall_ns) if attempt.usage.wall_ns else ""
+        after = f" after {lasted}" if lasted else ""
+        sentences.append(f"Attempt {attempt.number}{where} ended{after}: {attempt.reason or attempt.outcome.value}.")
+    return sentences
+
+
+def _tries_left(task: TaskView, limits: RetryLimits) -> list[str]:
+    past = task.past
+    failures = limits.failures if task.spec.retries is None else task.spec.retries
+    used = [
+        (past.failures, failures, "failures"),
+        (past.memory, limits.memory, "returns for memory"),
+        (past.losses, limits.losses, "lost workers"),
+        (past.timeouts, limits.timeouts, "time limits"),
+    ]
+    words = [f"{count} of {allowed} {what}" for count, allowed, what in used if count]
+    return [f"It has used up {', '.join(words)}."] if words else []
+
+
+def _requirement(task: TaskView) -> str:
+    requirement = task.spec.requirement
+    parts = [f"{requirement.cpus_milli / 1000:g} cores"]
+    if requirement.memory_bytes:
+        why = "raised after it came back" if task.past.memory else "declared"
+        parts.append(f"at least {format_bytes(requirement.memory_bytes)} of memory ({why})")
+    parts += [f"{name}={amount}" for name, amount in requirement.resources]
+    return f"It needs {', '.join(parts)}."
+
+
+def _prediction(task: TaskView, attempts: Sequence[Attempt], memory: MemoryModel | None, now_ns: int) -> list[str]:
+    sentences = []
+    predicted = next((one for one in reversed(attempts) if one.predicted_bytes), None)
+    if predicted is not None:
+        used = predicted.usage.peak_bytes
+        reached = f"; it reached {format_bytes(used)}" if used else ""
+        sentences.append(
+            f"Attempt {predicted.number} was predicted to stay under {format_bytes(predicted.predicted_bytes)}{reached}."
+        )
+    if memory is not None:
+        sizing = memory.sizing((task.job, task.task), task.spec, task.past.last_peak_bytes)
+        prediction = sizing.predict(now_ns)
+        sentences.append(f"Its memory is predicted as {format_bytes(prediction.peak_bytes)}: {prediction.basis}.")
+    return sentences
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
