@@ -124,8 +124,8 @@ def _objects(open_file: OpenFile, name: str, problems: Problems) -> Iterator[tup
             continue
         try:
             found = msgspec.json.decode(line.encode("utf-8", "surrogateescape"))
-            if not isinstance(found, dict) or not found:
-                raise ValueError("not a JSON object with keys")
+            if not isinstance(found, dict) or not found or "" in found:
+                raise ValueError("not a JSON object with names")
             yield number, {column: _value_text(column, value) for column, value in found.items()}
         except (ValueError, RecursionError) as error:  # msgspec's and Unicode's errors are ValueErrors
             problems.meet(InputError(str(error), source=source, line=number, expected=expected))

@@ -16,6 +16,7 @@ from msgspec.structs import asdict, replace
 from ergates.cluster.job import RetryLimits
 from ergates.cluster.task import Kind, Requirement, TaskSpec
 from ergates.errors import UsageError
+from ergates.taskqueue.template import has_positional
 from ergates.units import Bytes, MilliCpus, Nanoseconds
 
 OpenFile = Callable[[str], AbstractContextManager[Iterable[bytes]]]
@@ -176,21 +177,19 @@ def with_words(request: InputRequest, words: Sequence[str], is_file: Callable[[s
         return replace(request, template=template, lists=lists)
     if all(word == STDIN or is_file(word) for word in head):
         return replace(request, files=head or (STDIN,))
-    from ergates.taskqueue.template import has_positional  # only this path needs it
-
     if template is not None and has_positional(template):
         lists = (ArgumentList(file=STDIN),)
     return replace(request, template=template, lists=lists)
 
 
 def input_files(request: InputRequest) -> tuple[str, ...]:
-    """Every input the request will open, in a fixed order, each once."""
+    """Every input the request will read, in a fixed order; one that is read twice is there twice."""
     names = [*request.files, *([request.grid] if request.grid else [])]
     names += [text.partition("=")[2][1:] for text in request.parameters if text.partition("=")[2].startswith("@")]
     names += [listed.file for listed in request.lists if listed.file is not None]
     if request.pipe is not None:
         names.append(STDIN)
-    return tuple(dict.fromkeys(names))
+    return tuple(names)
 
 
 def shown_name(name: str) -> str:

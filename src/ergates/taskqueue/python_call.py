@@ -34,8 +34,15 @@ def python_call(command: str, args: list[Any], kwargs: dict[str, Any]) -> Python
 
 
 def encode_call(call: PythonCall) -> bytes:
-    """The payload. Raises UnicodeEncodeError for text that is not UTF-8."""
-    return msgspec.json.encode(call)
+    """The payload.
+
+    Raises:
+        ValueError: something in it is no JSON value (infinity, a date), or a text is not UTF-8 (UnicodeEncodeError).
+    """
+    payload = msgspec.json.encode(call)
+    if decode_call(payload) != call:
+        raise ValueError("not a JSON value")
+    return payload
 
 
 def is_call(payload: bytes) -> bool:

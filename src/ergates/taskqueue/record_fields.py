@@ -21,7 +21,6 @@ Keys of a task, in JSON Lines and TOML:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -182,7 +181,7 @@ def _time_limit(key: str, value: Any) -> Nanoseconds:
             limit_ns = parse_duration(value)
         except (ValueError, OverflowError):
             limit_ns = None
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _INT64_MAX // 10**9:
         limit_ns = Nanoseconds(round(value * 10**9))
     if limit_ns is None or not 0 < limit_ns <= _INT64_MAX:
         raise _wrong(key, value, 'a duration such as "10m" or "1h30m", or a number of seconds above 0')

@@ -232,7 +232,9 @@ def _check_runnable(command: str | tuple[str, ...]) -> None:
         if error is not None:
             raise FieldError(error.message, expected=error.expected, hint=error.hint, key="command")
     elif (reason := too_long(command)) is not None:
-        raise FieldError(reason, hint="put the long part into a file or into stdin", key="command")
+        raise FieldError(
+            reason, expected="a shorter one", hint="put the long part into a file or into stdin", key="command"
+        )
 
 
 def _job_of(table: Mapping[str, Any]) -> JobDefaults:

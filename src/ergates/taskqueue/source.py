@@ -74,13 +74,15 @@ def read_tasks(request: InputRequest, open_file: OpenFile) -> ParsedInput:
 def derive_key(request: InputRequest, open_file: OpenFile) -> str:
     """A key that is the same for the same input: content of all files, template, parameters, defaults and directory.
 
-    File names are not part of it. Reads every input once.
+    Names of task files and tables are not part of it. Reads every input once.
 
     Raises:
         InputError: an input cannot be read.
     """
     digest = hashlib.sha256(_KEY_VERSION)
-    kept = replace(request, keep_going=False, files=(), grid=None)
+    kept = replace(
+        request, keep_going=False, files=("",) * len(request.files), grid=None if request.grid is None else ""
+    )
     # ascii() because texts of the command line may hold bytes that are not UTF-8.
     digest.update(ascii(_sorted(msgspec.to_builtins(kept))).encode())
     for name in input_files(request):
@@ -200,7 +202,7 @@ def _read_template(request: InputRequest, open_file: OpenFile, problems: Problem
     named = _named_columns(names)
     positional = [column for column, name in enumerate(names) if not name] or list(named.values())
     template = Template(request.template, named, positional)
-    if template.is_value and not positional:
+    if template.is_value and (not positional or (request.template is None and named)):
         raise InputError("nothing to run", source=SOURCE, expected="a command, a template or a task file")
     _check_used(template, groups, named)
     total = crossed_size(groups)

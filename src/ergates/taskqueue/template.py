@@ -197,12 +197,14 @@ def _read(inner: str, named: dict[str, int], everything: tuple[int, ...]) -> Pla
 
 
 def _unbound(inner: str, named: dict[str, int], everything: tuple[int, ...], hint: str = "") -> InputError:
-    known = [*(f"{{{name}}}" for name in named), *(f"{{{n + 1}}}" for n in range(len(everything))), "{#}"]
-    nearest = get_close_matches(f"{{{inner}}}", known, n=1, cutoff=0.5)
+    known = [*named, *(str(index + 1) for index in range(len(everything))), "#"]
+    nearest = get_close_matches(inner, known, n=1)
     if not hint:
-        hint = f"did you mean {nearest[0]}?" if nearest else "bind it with -p NAME=VALUES, ::: VALUES or --params FILE"
+        hint = (
+            f"did you mean {{{nearest[0]}}}?" if nearest else "bind it with -p NAME=VALUES, ::: VALUES or --params FILE"
+        )
         hint += f" For the braces themselves write {{{{{inner}}}}}."
-    listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    listed = ", ".join(f"{{{name}}}" for name in known[:12]) + (", ..." if len(known) > 12 else "")
     return InputError(f"nothing is bound to {{{inner}}}", source=SOURCE, expected=f"one of {listed}", hint=hint)
 
 
