@@ -111,6 +111,8 @@ class NodePolicy:
                     sizing = self.memory.sizing((lease.job, lease.task), lease.spec, lease.past.last_peak_bytes)
                     staged = self.state.stage(lease, sizing, now_ns)
                     self._known[(staged.job, staged.requirement)] = sizing.history()
+                if self._draining:
+                    self._drain(give_back=False)
             case OffersSeen(offers=offers):
                 self._offers = [offer for offer in leasing.in_order(offers) if self._worth_leasing(offer)]
                 self._asked_priority = None
@@ -307,8 +309,7 @@ class NodePolicy:
         for staged in staged_before:
             if self._refused(staged):
                 continue
-            same = blocked is not None and blocked.sizing.fine is staged.sizing.fine
-            hopeless = same and blocked is not None and blocked.requirement == staged.requirement
+            hopeless = blocked is not None and _alike(blocked, staged)
             waits = self._asked_priority is not None and staged.priority < self._asked_priority
             if reserved or hopeless or waits or not self._start(staged, now_ns):
                 kept.append(staged)
@@ -403,3 +404,9 @@ class NodePolicy:
         if planned.wants:
             self._asked_priority = planned.wants[0].priority
             self._actions.append(AskForTasks(wants=tuple(planned.wants)))
+
+
+def _alike(one: Staged, other: Staged) -> bool:
+    """Whether what keeps the one from starting keeps the other too."""
+    history = one.sizing.fine
+    return history is other.sizing.fine and history.fit is None and one.requirement == other.requirement

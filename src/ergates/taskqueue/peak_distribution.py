@@ -10,7 +10,7 @@ Source: Kaplan and Meier, "Nonparametric estimation from incomplete observations
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 
@@ -84,7 +84,4 @@ class PeakDistribution:
 
     def exceedance(self, size: float) -> float:
         """Probability that the peak is above `size`."""
-        index = bisect_left(self.peaks, size)
-        if index < len(self.peaks) and self.peaks[index] == size:
-            index += 1
-        return self._above_mass[index]
+        return self._above_mass[bisect_right(self.peaks, size)]

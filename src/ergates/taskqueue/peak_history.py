@@ -20,6 +20,7 @@ from ergates.units import Bytes, format_bytes
 REMEMBERED = 256
 WINDOW = 128
 """Runs remembered: recent enough to follow a change, enough for a 95 % quantile."""
+MOST_UNFINISHED = 512
 REBUILD_NS = 50_000_000
 PLATEAU_MIN_NS = 200_000_000
 PREDICTED_FRACTION = 0.9
@@ -93,6 +94,8 @@ class PeakHistory:
 
     def reached(self, task: TaskKey, features: tuple[float, ...], reached: int) -> None:
         """An unfinished run has used this much so far."""
+        if task not in self.open and len(self.open) >= MOST_UNFINISHED:
+            del self.open[next(iter(self.open))]  # given back or cancelled long ago
         self.open[task] = (features, reached)
         self._dirty = True
 

@@ -31,7 +31,7 @@ from ergates.taskqueue.node_events import (
 from ergates.taskqueue.node_settings import NodeSettings
 from ergates.taskqueue.node_state import NodeState, Staged
 from ergates.taskqueue.running import Running
-from ergates.taskqueue.store import Offer, Want
+from ergates.taskqueue.store import Offer, PastPeak, Want
 from ergates.units import Bytes, Nanoseconds, format_bytes
 
 
@@ -109,6 +109,10 @@ class RuleOfThumb:
             self._start_staged(now_ns)
             self._ask()
         return self._actions
+
+    def learned(self) -> list[PastPeak]:
+        """Nothing: these rules remember nothing."""
+        return []
 
     def check_invariants(self) -> None:
         """Raises AssertionError."""

@@ -35,7 +35,7 @@ class TovarFirstAllocation:
         runs = self._runs.get(shape_of(spec).fine)
         if not runs:
             return Bytes(self._capacity_bytes)
-        return Bytes(cheapest_allocation(runs, self._capacity_bytes))
+        return Bytes(int(cheapest_allocation(runs, self._capacity_bytes)))
 
     def learn(self, run: PastRun) -> None:
         runs = self._runs.setdefault(shape_of(run.spec).fine, deque(maxlen=WINDOW))
