@@ -65,7 +65,7 @@ class TreeSlot:
 
     def used_bytes(self) -> int | None:
         """Resident anonymous and shared memory of what the slot runs (not of its helper)."""
-        return sum(_resident_bytes(pid, self._proc) for pid in self.procs())
+        return files.resident_bytes(self.procs(), self._proc)
 
     def reset_peak(self) -> None:
         """There is no peak to reset."""
@@ -150,12 +150,3 @@ def kill_descendants(root: int, timeout_s: float, proc: str = "/proc") -> bool:
             return False
         time.sleep(0.002)
     return True
-
-
-def _resident_bytes(pid: int, proc: str) -> int:
-    try:
-        with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
-            data = file.read(8192).replace(b":\t", b" ").replace(b" kB", b"").replace(b":", b" ")
-    except OSError:  # it ended while we looked
-        return 0
-    return (files.field(data, b"RssAnon") + files.field(data, b"RssShmem")) * 1024

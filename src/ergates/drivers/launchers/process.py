@@ -183,6 +183,10 @@ class ProcessLauncher:
         link = self._slots[slot]
         if link.group is not None and not link.frozen_ns:
             link.frozen_ns = wire.boottime_ns()
+            running = link.running()
+            if running is not None and not link.warm:
+                link.send(wire.PAUSE, running.sequence)
+                self._flush(link)
             link.group.freeze()
 
     def thaw(self, slot: int) -> None:

@@ -70,7 +70,8 @@ class SlotHelper:
         # of the running attempt
         self._sequence = -1
         self._flags = 0
-        self._deadline_ns = 0
+        self._deadline_ns = 0  # 0: no time limit, or none while it is frozen
+        self._paused_ns = 0  # the deadline of a frozen attempt
         self._kill_ns = 0
 
     def work(self) -> None:
@@ -105,11 +106,13 @@ class SlotHelper:
             reason = str(problem) if isinstance(problem, NotStarted) else f"cannot be run: {problem}"
             self._note(sequence, 0, 0, error=reason)
             return
-        self._sequence, self._kill_ns = sequence, 0
+        self._sequence, self._kill_ns, self._paused_ns = sequence, 0, 0
         self._deadline_ns = started_ns + limit_ns if limit_ns is not None else 0
         cpu_before = self._watch(pid, started_ns, launch[8])
-        self._sequence = -1
         _, status, usage = os.wait4(pid, 0)
+        if status == signal.SIGKILL and not self._flags and self._poll.poll(0):
+            self._receive()  # perhaps the worker killed it while this helper was frozen, and the order lies here
+        self._sequence = -1
         cpu_ns, maxrss = _figures(usage)
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -294,7 +297,7 @@ class SlotHelper:
     # --- talking ------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        data = os.read(self._fd, 262144)
+        data = os.read(self._fd, 65536)
         if not data:
             raise EOFError
         self._buffer += data
@@ -305,8 +308,10 @@ class SlotHelper:
                 self._base = body
             elif kind == wire.KILL:
                 self._kill(*body)
-            elif kind == wire.EXTEND and body[0] == self._sequence and self._deadline_ns:
-                self._deadline_ns += body[1]
+            elif kind == wire.PAUSE and body == self._sequence and self._deadline_ns:
+                self._paused_ns, self._deadline_ns = self._deadline_ns, 0
+            elif kind == wire.EXTEND and body[0] == self._sequence and self._paused_ns:
+                self._deadline_ns, self._paused_ns = self._paused_ns + body[1], 0
 
     def _kill(self, sequence: int, grace_ns: int) -> None:
         if sequence == self._sequence:

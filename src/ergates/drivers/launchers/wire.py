@@ -27,10 +27,12 @@ A `LAUNCH` body is a list of tuples in the order of `LAUNCH_FIELDS`. Environment
 `{name: value}` (bytes), is the base of all launches behind it; a launch carries the variables it changes.
 
 `KILL` is `(sequence, grace_ns)`: end that attempt, running or queued, and report it with flag `KILLED`; nothing to do when
-it ended meanwhile. `EXTEND` is `(sequence, duration_ns)`: the attempt was frozen that long, so its time limit moves.
-A *python* slot gets `KILL` only for launches that wait (so it looks for frames before each call) and never `EXTEND`. To
-end a call that runs, the worker signals the whole process (SIGTERM: send every end not reported yet and exit at
-once; SIGKILL after the grace), makes the slot again, reports the call as killed or timed out, and the calls
+it ended meanwhile. `PAUSE` is a sequence: that attempt is being frozen, so its time limit stands still; `EXTEND` is
+`(sequence, duration_ns)`: it goes on, having been frozen that long.
+
+A *python* slot gets `KILL` only for launches that wait (so it looks for frames before each call), never `PAUSE` and
+`EXTEND`. To end a call that runs, the worker signals the whole process (SIGTERM: send every end not reported yet and
+exit at once; SIGKILL after the grace), makes the slot again, reports the call as killed or timed out, and the calls
 behind it as `Ended(error="not started: ...", lost=True, started_ns=0)`. So the worker itself minds time limits of calls.
 A python slot that dies by itself (a segmentation fault, os._exit) is reported as the end of the call that ran.
 A python slot leaves `cgroup_peak_bytes` 0 and reports CPU time of the call. It writes fd 1 and 2 to the spool files
@@ -58,7 +60,8 @@ against a task of half a millisecond."""
 LAUNCH = 1
 ENVIRONMENT = 2
 KILL = 3
-EXTEND = 4
+PAUSE = 4
+EXTEND = 5
 # slot -> worker
 READY = 10
 REPORT = 11
