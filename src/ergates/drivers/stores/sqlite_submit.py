@@ -1,0 +1,201 @@
+"""Putting a job in: one transaction, tasks read one after another, so a million lines need little memory.
+
+The first tasks are read before the store is locked, so a usual job locks it only for a moment. A submission that is killed
+leaves nothing: SQLite drops the unfinished transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+
+from ergates.cluster.job import JobSpec
+from ergates.cluster.task import Requirement, TaskSpec
+from ergates.drivers.stores.sqlite_connection import StoreConnection
+from ergates.drivers.stores.sqlite_dependencies import DependencyWriter
+from ergates.drivers.stores.sqlite_records import (
+    BLOCKED,
+    ID_BITS,
+    ID_MASK,
+    READY,
+    Extra,
+    Profile,
+    encode_command,
+    job_name,
+    to_json,
+)
+from ergates.errors import UsageError
+from ergates.taskqueue.store import Submitted
+
+READ_AHEAD = 10_000
+BATCH = 10_000
+PROFILES_MAX = 4096
+"""Different profiles of one job that are written once; a task with yet another one carries it itself."""
+
+_INSERT = "INSERT INTO tasks(row, state, lane, profile, command, extra) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+def submit(db: StoreConnection, job: JobSpec, tasks: Iterable[TaskSpec], now_ns: int, *, again: bool) -> Submitted:
+    """See Submitter.submit."""
+    with db.reading():
+        known = _known(db, job.key, again=again)
+    if known is not None:
+        return known
+    source = iter(tasks)
+    first = list(islice(source, READ_AHEAD))
+    with db.write(now_ns) as store_ns:
+        known = _known(db, job.key, again=again)  # somebody may have submitted the same while we read
+        if known is not None:
+            return known
+        number = _insert_job(db, job, now_ns)
+        total = _JobWriter(db, number, store_ns).write_all(chain(first, source), now_ns)
+    return Submitted(id=job_name(number), total=total, resumed=False, done=0)
+
+
+def _known(db: StoreConnection, key: str, *, again: bool) -> Submitted | None:
+    """The newest unfinished job with this key, else (unless `again`) the newest one. A cancelled job is not resumed."""
+    rows = db.raw.execute(
+        "SELECT id, total, done, finished_ns IS NULL AND phase != 'cancelled' AS open FROM jobs WHERE key = ?"
+        " ORDER BY open DESC, id DESC LIMIT 1",
+        (key,),
+    ).fetchall()
+    if not rows or (not rows[0][3] and again):
+        return None
+    number, total, done, is_open = rows[0]
+    return Submitted(id=job_name(number), total=total, resumed=bool(is_open), done=done)
+
+
+def _insert_job(db: StoreConnection, job: JobSpec, now_ns: int) -> int:
+    (first_attempt,) = db.raw.execute("SELECT ifnull(max(id), 0) + 1 FROM attempts").fetchone()
+    cursor = db.raw.execute(
+        "INSERT INTO jobs(key, spec, submitted_ns, max_failed, aging_ns, first_attempt) VALUES (?, ?, ?, ?, ?, ?)",
+        (job.key, to_json(job, "the job"), now_ns, job.max_failed_tasks, job.aging_ns, first_attempt),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+class _JobWriter:
+    """Turns tasks into rows, interning what they share."""
+
+    def __init__(self, db: StoreConnection, job: int, store_ns: int) -> None:
+        self._db = db
+        self._job = job
+        self._store_ns = store_ns
+        self._lanes: dict[tuple[Requirement, int], int] = {}
+        self._waiting: Counter[int] = Counter()
+        self._profiles: dict[tuple[Any, ...], int] = {}
+        self._profile_count = 0
+        self._blocked = 0
+        self._dependencies = DependencyWriter(db, job)
+
+    def write_all(self, tasks: Iterable[TaskSpec], now_ns: int) -> int:
+        rows = self._rows(tasks)
+        total = 0
+        while True:
+            batch = list(islice(rows, BATCH))
+            if not batch:
+                break
+            total += len(batch)
+            self._db.raw.executemany(_INSERT, batch)
+            self._dependencies.flush()
+        levels = self._dependencies.finish(total)
+        self._db.raw.executemany(
+            "UPDATE lanes SET waiting = waiting + ?, touched_ns = ? WHERE id = ?",
+            [(count, self._store_ns, lane) for lane, count in self._waiting.items()],
+        )
+        self._db.raw.execute(
+            "UPDATE jobs SET total = ?, ready = ?, blocked = ?, range_levels = ?, finished_ns = ? WHERE id = ?",
+            (total, total - self._blocked, self._blocked, levels, now_ns if total == 0 else None, self._job),
+        )
+        return total
+
+    def _rows(self, tasks: Iterable[TaskSpec]) -> Iterator[tuple[Any, ...]]:
+        base = self._job << ID_BITS
+        requirement, priority, lane = None, 0, 0
+        for number, spec in enumerate(tasks, 1):
+            if number > ID_MASK:
+                raise UsageError(f"a job can have at most {ID_MASK} tasks")
+            if spec.requirement is not requirement or spec.priority != priority:
+                requirement, priority = spec.requirement, spec.priority
+                lane = self._lane(requirement, priority)
+            profile, extra = self._shared(spec, number)
+            command: str | bytes
+            if type(spec.command) is str and spec.command.isascii():
+                command = spec.command
+            else:
+                command = encode_command(spec.command)
+            if spec.after:
+                self._dependencies.add(number, base + number, spec.after)
+                self._blocked += 1
+                yield base + number, BLOCKED, lane, profile, command, extra
+            else:
+                self._waiting[lane] += 1
+                yield base + number, READY, lane, profile, command, extra
+
+    def _lane(self, requirement: Requirement, priority: int) -> int:
+        lane = self._lanes.get((requirement, priority))
+        if lane is None:
+            lane = lane_id(self._db, self._job, class_id(self._db, requirement), priority)
+            if len(self._lanes) >= PROFILES_MAX:
+                self._lanes.clear()
+            self._lanes[requirement, priority] = lane
+        return lane
+
+    def _shared(self, spec: TaskSpec, number: int) -> tuple[int, bytes | None]:
+        """(number of the profile, what is the task's own)."""
+        shared = (
+            spec.kind, spec.time_limit_ns, spec.retries, spec.cwd, spec.image, spec.mounts,
+            tuple(spec.env.items()), tuple(spec.labels.items()),
+        )  # fmt: skip
+        profile = self._profiles.get(shared)
+        own = None
+        if profile is None:
+            own = Profile(
+                kind=spec.kind, time_limit_ns=spec.time_limit_ns, retries=spec.retries, env=spec.env, cwd=spec.cwd,
+                labels=spec.labels, image=spec.image, mounts=spec.mounts,
+            )  # fmt: skip
+            body = to_json(own, f"task {number}")
+            if self._profile_count < PROFILES_MAX:
+                profile, own = self._write_profile(body), None
+                self._profiles[shared] = profile
+        if own is None and spec.payload is None and spec.stdin is None and spec.input_bytes is None and not spec.after:
+            return profile or 0, None
+        extra = Extra(
+            payload=spec.payload, stdin=spec.stdin, input_bytes=spec.input_bytes, after=spec.after, profile=own
+        )
+        try:
+            return profile or 0, msgspec.msgpack.encode(extra)
+        except UnicodeEncodeError as error:
+            raise UsageError(f"task {number}: {error.object!a} is not valid UTF-8 text") from error
+
+    def _write_profile(self, body: str) -> int:
+        if body == "{}":
+            return 0
+        self._profile_count += 1
+        cursor = self._db.raw.execute("INSERT INTO profiles(job, body) VALUES (?, ?)", (self._job, body))
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+
+def class_id(db: StoreConnection, requirement: Requirement) -> int:
+    """The number of a requirement, added when it is new."""
+    body = to_json(requirement, "a requirement")
+    db.raw.execute("INSERT INTO classes(body) VALUES (?) ON CONFLICT DO NOTHING", (body,))
+    return int(db.raw.execute("SELECT id FROM classes WHERE body = ?", (body,)).fetchone()[0])
+
+
+def lane_id(db: StoreConnection, job: int, class_number: int, priority: int, avoid_host: str = "") -> int:
+    """The number of a lane, added when it is new."""
+    key = (job, class_number, priority, avoid_host)
+    db.raw.execute(
+        "INSERT INTO lanes(job, class, priority, avoid_host) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", key
+    )
+    found = db.raw.execute(
+        "SELECT id FROM lanes WHERE job = ? AND class = ? AND priority = ? AND avoid_host = ?", key
+    ).fetchone()
+    return int(found[0])
