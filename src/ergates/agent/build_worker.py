@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from ergates.agent.node import capacity_of, describe_worker
 from ergates.agent.observer import Observer
 from ergates.agent.settings import RunSettings
 from ergates.agent.worker import Store, Worker
-from ergates.clock import Clock, SystemClock
-from ergates.cluster.node import NodeCapacity, WorkerInfo
+from ergates.clock import SystemClock
 from ergates.cluster.task import JobId, Kind
+from ergates.drivers.launchers.leftovers import clean_leftovers
 from ergates.drivers.launchers.process import ProcessLauncher
 from ergates.taskqueue.launching import Launcher
-from ergates.taskqueue.memory import PastRun
-from ergates.taskqueue.node_policy import NodePolicy, Policy
 from ergates.taskqueue.node_settings import NodeSettings
-
-RUNS_TO_START_FROM = 1000
-"""Newest attempts of the ledger that the memory prediction starts with: a few milliseconds to read."""
+from ergates.taskqueue.policies import make_policy
 
 
 def build_worker(
@@ -33,16 +30,18 @@ def build_worker(
     """
     clock = SystemClock()
     state_dir = Path(settings.state_dir)
+    clean_leftovers(state_dir)
     info = describe_worker(capacity_of(settings, confined=False))
     processes = ProcessLauncher(
         state_dir, info.id, memory_limit_bytes=settings.memory_bytes, prefer=settings.cgroups, clock=clock
     )
-    if settings.memory_bytes is not None and processes.confined:
-        info = _with_capacity(info, capacity_of(settings, confined=True))
+    if processes.confined:
+        info = msgspec.structs.replace(info, capacity=capacity_of(settings, confined=True))
 
-    @cache
     def containers() -> Launcher:
-        return _container_launcher(state_dir, info, settings, clock)
+        from ergates.drivers.launchers.container import ContainerLauncher  # the SDK takes 100 ms to import
+
+        return ContainerLauncher(state_dir, info.id, clock=clock, engine=settings.container_engine)
 
     makers: dict[Kind, Callable[[], Launcher]] = {
         "command": lambda: processes,
@@ -53,7 +52,12 @@ def build_worker(
         info=info,
         store=store,
         launchers=makers,
-        policy=make_policy(info.capacity, settings, store),
+        policy=make_policy(
+            settings.memory_policy,
+            info.capacity,
+            NodeSettings(pin=settings.pin, jobs=settings.jobs),
+            store.recall_peaks(),
+        ),
         clock=clock,
         observers=observers,
         jobs=jobs,

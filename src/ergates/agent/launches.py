@@ -50,14 +50,10 @@ class LaunchBuilder:
             time_limit_ns=task.time_limit_ns,
             grace_ns=self._grace_ns,
             cpu_ids=start.cpu_ids,
-            payload=_python_payload(lease) if task.kind == "python" else None,
+            payload=task.payload,
             image=task.image,
             mounts=task.mounts,
             memory_limit_bytes=task.requirement.memory_bytes or None if task.kind == "container" else None,
             cpus_milli=task.requirement.cpus_milli,
             output_job=self._job,
         )
-
-
-def _python_payload(lease: Lease) -> bytes | None:
-    return lease.spec.payload

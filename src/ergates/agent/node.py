@@ -57,7 +57,7 @@ class MemoryGauge:
         self._limit = None if capacity.confined else machine.memory_limit()
         self._total = machine.memory_total_bytes()
 
-    def used_bytes(self, samples: list[MemorySample], own_group_bytes: Bytes | None) -> Bytes:
+    def used_bytes(self, samples: list[MemorySample], own_group_bytes: int | None) -> Bytes:
         """`own_group_bytes`: anonymous plus shared memory of all tasks' group, None where there is no group."""
         ours = sum(sample.used_bytes for sample in samples)
         if self._limit is not None:
@@ -70,7 +70,7 @@ class MemoryGauge:
             return Bytes(max(held, self._capacity.memory_bytes - machine.memory_available_bytes(), 0))
         return Bytes(shortage)
 
-    def sampled(self, samples: list[MemorySample], own_group_bytes: Bytes | None) -> NodeSampled:
+    def sampled(self, samples: list[MemorySample], own_group_bytes: int | None) -> NodeSampled:
         return NodeSampled(
             used_bytes=self.used_bytes(samples, own_group_bytes),
             attempts=tuple((sample.key, sample.used_bytes) for sample in samples),

@@ -67,9 +67,8 @@ def run_job(
 ) -> RunResult:
     """Run until every task of `job` is terminal, or until told to stop.
 
-    Args:
-        on_signal: called with 1 when a drain begins, with 2 when everything is given back.
-        catch_signals: False outside the main thread.
+    `on_signal` is called with 1 when a drain begins and with 2 when everything is given back; `catch_signals` is False
+    outside the main thread.
 
     Raises:
         UsageError: another process runs this job.
@@ -129,7 +128,7 @@ def _caught_signals(wanted: bool) -> Iterator[dict[str, int]]:
         yield seen
         return
 
-    def count(number: int, frame: FrameType | None) -> None:
+    def count(_number: int, _frame: FrameType | None) -> None:
         seen["count"] += 1
 
     old = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

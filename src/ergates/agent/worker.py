@@ -33,7 +33,6 @@ from ergates.taskqueue.node_events import (
     GiveBack,
     HandBack,
     LeasesRevoked,
-    NodeAction,
     NodeEvent,
     OffersSeen,
     RefuseTask,
@@ -43,8 +42,9 @@ from ergates.taskqueue.node_events import (
     ThawAttempt,
     WakeAt,
 )
+from ergates.taskqueue.policies import Policy
 from ergates.taskqueue.retry import judge
-from ergates.taskqueue.store import Commit, Exchanged, Exchanger, History, Lease, Reader, Returned, Want
+from ergates.taskqueue.store import Commit, Exchanged, Exchanger, History, Lease, Reader, Returned, Verdict, Want
 from ergates.units import MIB, SECOND_NS, Bytes, Nanoseconds, format_bytes
 
 REAP_NS = 10 * SECOND_NS
@@ -59,14 +59,8 @@ DISK_ROOM_BYTES = 64 * MIB
 """After a full disk nothing starts until this much is free again."""
 
 
-class Policy(Protocol):
-    """A node's decisions: ours, or a rival's (taskqueue/node_policy.py, taskqueue/rivals/)."""
-
-    def handle(self, event: NodeEvent, now_ns: Nanoseconds) -> list[NodeAction]: ...
-
-
 class Store(Exchanger, Reader, History, Protocol):
-    """The three sides of the store that a worker uses."""
+    """The sides of the store that a worker uses."""
 
 
 @dataclass(slots=True)
@@ -150,9 +144,7 @@ class Worker:
         self._next_reap_ns = now + REAP_NS
         for lease in self._store.expired(now, self.info.boot_id):
             reason = "its worker went away"
-            verdict = judge(
-                lease, Outcome.LOST, reason, 0, self._spec(lease.job).retry_limits, now, self.info.host, self._random
-            )
+            verdict = self._judge(lease, Outcome.LOST, reason)
             attempt = Attempt(number=lease.attempt, outcome=Outcome.LOST, ended_ns=now, reason=reason)
             self._commits.append(
                 Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)
@@ -177,7 +169,7 @@ class Worker:
         """End everything, hand back what is left, say good-bye."""
         for launcher in self._distinct:
             launcher.close()
-        self._flush_memory()
+        self._store.remember_peaks(self._policy.learned())
         self._store.leave(self.info.id, self._clock.now_ns())
 
     # --- one turn -----------------------------------------------------------------------------
@@ -196,6 +188,7 @@ class Worker:
             self._sample(now)
         if now >= self._next_reap_ns:
             self.reap()
+            self._store.remember_peaks(self._policy.learned())
         if self._exchange_is_due(now):
             self._exchange(now)
         if now >= self._next_snapshot_ns:
@@ -255,9 +248,7 @@ class Worker:
             predicted_bytes=running.start.predicted_bytes,
         )
         floor = running.order.memory_floor_bytes if isinstance(running.order, GiveBack) else peak[0]
-        verdict = judge(
-            lease, outcome, reason, floor, self._spec(lease.job).retry_limits, now, self.info.host, self._random
-        )
+        verdict = self._judge(lease, outcome, reason, floor, peak[0])
         self._commit(lease, attempt, verdict, ended.result)
         self._tell(
             AttemptEnded(
@@ -272,9 +263,10 @@ class Worker:
     def _sample(self, now: Nanoseconds) -> None:
         self._next_tick_ns = now + 100_000_000
         samples: list[MemorySample] = []
-        group: Bytes | None = None
+        group: int | None = None
         for launcher in self._distinct:
             samples += launcher.sample()
+            group = launcher.group_used_bytes() if group is None else group
         for sample in samples:
             running = self._running.get(sample.key)
             if running is not None:
@@ -357,9 +349,21 @@ class Worker:
         attempt = Attempt(
             number=lease.attempt, outcome=outcome, worker=self.info.id, host=self.info.host, ended_ns=now, reason=reason
         )
-        limits = self._spec(lease.job).retry_limits
-        verdict = judge(lease, outcome, reason, 0, limits, now, self.info.host, self._random)
-        self._commit(lease, attempt, verdict, None)
+        self._commit(lease, attempt, self._judge(lease, outcome, reason), None)
+
+    def _judge(self, lease: Lease, outcome: Outcome, reason: str, floor: int = 0, peak: int = 0) -> Verdict:
+        return judge(
+            lease,
+            outcome,
+            reason,
+            floor,
+            self._spec(lease.job).retry_limits,
+            self._clock.now_ns(),
+            self.info.host,
+            self._random,
+            peak_bytes=peak,
+            capacity_bytes=self.info.capacity.memory_bytes,
+        )
 
     def _freeze(self, key: AttemptKey, *, frozen: bool) -> None:
         running = self._running.get(key)
@@ -400,8 +404,8 @@ class Worker:
 
     # --- the store ----------------------------------------------------------------------------
 
-    def _commit(self, lease: Lease, attempt: Attempt | None, verdict: object, result: bytes | None) -> None:
-        commit = Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)  # type: ignore[arg-type]
+    def _commit(self, lease: Lease, attempt: Attempt | None, verdict: Verdict, result: bytes | None) -> None:
+        commit = Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)
         if not self._commits:
             self._oldest_commit_ns = self._clock.now_ns()
         self._commits.append(commit)
@@ -439,7 +443,7 @@ class Worker:
             self._staged[lease.job, lease.task, lease.fence] = lease
         if answer.revoked:
             self._tell(LeasesRevoked(keys=answer.revoked))
-        if wants or answer.leases:
+        if answer.leases:
             self._tell(TasksLeased(leases=answer.leases))
         if not self.draining:
             self._tell(OffersSeen(offers=answer.offers))
@@ -506,11 +510,6 @@ class Worker:
         )
         for observer in self._observers:
             observer.looked(snapshot)
-
-    def _flush_memory(self) -> None:
-        learned = getattr(self._policy, "learned", None)
-        if learned is not None:
-            self._store.remember_peaks(learned())
 
 
 def _unstarted(key: AttemptKey) -> AttemptEnded:

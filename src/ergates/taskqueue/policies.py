@@ -24,6 +24,10 @@ class Policy(Protocol):
 
     def check_invariants(self) -> None: ...
 
+    def learned(self) -> list[PastPeak]:
+        """Peaks seen since the last call, for the store to remember."""
+        ...
+
 
 def make_policy(name: str, capacity: NodeCapacity, settings: NodeSettings, history: Iterable[PastPeak] = ()) -> Policy:
     """The policy of that name.
