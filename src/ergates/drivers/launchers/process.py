@@ -154,6 +154,10 @@ class ProcessLauncher:
                 events, self._events = self._events, []
                 return events
 
+    def fileno(self) -> int:
+        """Readable when `poll` has something to do; to wait for other things at the same time."""
+        return self._epoll.fileno()
+
     def sample(self) -> list[MemorySample]:
         """See Launcher. Numbers come from the kernel in batches: they may be some hundred KiB behind."""
         samples = []
