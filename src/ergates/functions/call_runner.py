@@ -44,7 +44,7 @@ class CallRunner:
 
     def __init__(self, spool: Spool, pack: str) -> None:
         self._spool, self._pack = spool, pack
-        self._functions: dict[str, tuple[int, Callable[..., Any]]] = {}
+        self._functions: dict[str | bytes, tuple[int, Callable[..., Any]]] = {}
         self._base: dict[bytes, bytes] = dict(os.environb)
         self._applied: tuple[dict[bytes, bytes], Sequence[bytes]] = ({}, ())
         self._cwd = b""
@@ -167,10 +167,10 @@ class CallRunner:
             return 127, None, False
         if payload[:1] == b"{":
             return self._run_task(payload), None, False
-        function_path, arguments, keep = decode_payload(payload)
+        source, arguments, keep = decode_payload(payload)
         function: object = None
         try:
-            function = self._function(function_path)
+            function = self._function(source)
             args, kwargs = load_arguments(arguments)
             value = function(*args, **kwargs)
             result = dump_result(function, value)
@@ -181,16 +181,16 @@ class CallRunner:
             _say(_text_of(result))
         return int(failed), result, keep
 
-    def _function(self, path: str) -> Callable[..., Any]:
-        known = self._functions.get(path)
-        changed_ns = 0 if known and known[0] == 0 else _changed_ns(path)
+    def _function(self, source: str | bytes) -> Callable[..., Any]:
+        """Loaded once; again only when its file was changed since (a job that is resumed with a mended function)."""
+        known = self._functions.get(source)
+        changed_ns = 0 if isinstance(source, bytes) or (known and known[0] == 0) else _changed_ns(source)
         if known is not None and known[0] == changed_ns:
             return known[1]
-        function = load_function(path)
+        function = load_function(source)
         while len(self._functions) >= _FUNCTIONS_KEPT:
             del self._functions[next(iter(self._functions))]
-        # A file that is named after its contents never changes: no need to look at it before every call.
-        self._functions[path] = (0 if os.path.basename(path).startswith("function-") else changed_ns, function)
+        self._functions[source] = (changed_ns, function)
         return function
 
     def _run_task(self, payload: bytes) -> int:
@@ -301,6 +301,9 @@ def _forget_peak() -> None:
 
 
 def _changed_ns(path: str) -> int:
+    """0 for a file that is named after its contents: it never changes, no need to look before every call."""
+    if os.path.basename(path).startswith("function-"):
+        return 0
     try:
         return os.stat(path).st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""What a call to a pickled function carries: where the function lies, the pickled arguments, whether to keep the result.
+"""What a call to a pickled function carries: the function or the file it lies in, its arguments, whether to keep the result.
 
 A result that is kept lies in the output pack right behind the call's stdout and stderr (8 bytes of mark, 8 of length,
 then the pickle), so that a job that is resumed days later still has it, and `erg logs` shows only what was printed.
@@ -20,14 +20,14 @@ RESULT_MARK = b"\x89ergres\n"
 RESULT_HEADER = Struct("<8sQ")
 
 
-def encode_payload(function_path: str, arguments: bytes, *, keep: bool = False) -> bytes:
+def encode_payload(function: str | bytes, arguments: bytes, *, keep: bool = False) -> bytes:
     """Begins with byte 0x80, as every pickle; the JSON payloads of task files begin with `{`."""
-    return pickle.dumps((function_path, arguments, keep), 5)
+    return pickle.dumps((function, arguments, keep), 5)
 
 
-def decode_payload(payload: bytes) -> tuple[str, bytes, bool]:
-    function_path, arguments, keep = pickle.loads(payload)  # noqa: S301 - our own socket, or our own store
-    return function_path, arguments, keep
+def decode_payload(payload: bytes) -> tuple[str | bytes, bytes, bool]:
+    function, arguments, keep = pickle.loads(payload)  # noqa: S301 - our own socket, or our own store
+    return function, arguments, keep
 
 
 def read_kept_result(folder: Path, output: Output) -> bytes:

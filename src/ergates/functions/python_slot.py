@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import FrameType, ModuleType
 
 from ergates.drivers.launchers import wire
-from ergates.drivers.output.pack import Spool
+from ergates.drivers.output.pack import NOTHING, Spool
 from ergates.functions.call_runner import CallRunner
 
 TYPE_CHECKING = False
@@ -43,6 +43,7 @@ class PythonSlot:
         self._sending = threading.RLock()
         self._parked = threading.Event()  # set while the reporter has nothing to watch
         self._unpark = threading.Event()
+        self._dropped: set[int] = set()  # sequences in the queue that must not run
         self._in_send = False  # the main thread is inside _report
         self._told_to_end = False
 
@@ -54,15 +55,19 @@ class PythonSlot:
         self._send(wire.READY, os.getpid())
         while True:
             self._arrived.acquire()
-            kind, body = self._queue.popleft()
+            with self._sending:  # not while the reader looks for a launch that is to be dropped
+                kind, body = self._queue.popleft()
+                started_ns = wire.boottime_ns()
+                if kind == wire.LAUNCH and body[0] not in self._dropped:
+                    self._running = (body[0], os.getpid(), started_ns)
             if kind == wire.ENVIRONMENT:
                 self._runner.use_environment(body)
+            elif body[0] in self._dropped:
+                self._dropped.discard(body[0])
             else:
-                self._run(body)
+                self._run(body, started_ns)
 
-    def _run(self, launch: tuple[Any, ...]) -> None:
-        started_ns = wire.boottime_ns()
-        self._running = (launch[0], os.getpid(), started_ns)
+    def _run(self, launch: tuple[Any, ...], started_ns: int) -> None:
         if launch[7] is not None:  # its time limit is the worker's to watch, so the worker must know that it runs
             self._report(announce=True)
         if self._parked.is_set():
@@ -132,6 +137,20 @@ class PythonSlot:
                 elif kind == wire.ENVIRONMENT:
                     self._queue.append((kind, body))
                     self._arrived.release()
+                elif kind == wire.KILL:
+                    self._drop(body[0])
+
+    def _drop(self, sequence: int) -> None:
+        """Take a launch back that waits; one that runs, or ended meanwhile, is left alone."""
+        with self._sending:
+            if not any(kind == wire.LAUNCH and body[0] == sequence for kind, body in self._queue):
+                return
+            self._dropped.add(sequence)
+            error = "not started: ended while it waited"
+            now_ns = wire.boottime_ns()
+            ended = (sequence, os.getpid(), 0, now_ns, None, None, error, wire.KILLED, 0, 0, 0, *NOTHING, None)
+            self._ended.append(ended)
+        self._report(announce=False)
 
     def _watch(self) -> None:
         """Report a call that runs longer than others may wait. Costs nothing while calls are short, or nothing runs."""

@@ -52,6 +52,21 @@ def dumps(value: object) -> bytes:
 # --- functions -----------------------------------------------------------------------------------
 
 
+def dump_function(function: Callable[..., Any]) -> bytes:
+    """A function with what the other side needs to load it: our import path.
+
+    Raises:
+        CallNotSentError: it refers to something that cannot be pickled (an open file, a lock, a socket, ...).
+    """
+    try:
+        return pickle.dumps((list(sys.path), dumps(function)), 5)
+    except Exception as error:
+        raise CallNotSentError(
+            f"{name_of(function)} cannot be sent to a worker process: {type(error).__name__}: {error}\n"
+            "  hint: open files, locks and connections inside the function, not outside of it"
+        ) from error
+
+
 def save_function(function: Callable[..., Any], folder: Path, name: str | None = None) -> str:
     """Write a function where worker processes find it, once, and return the path of the file.
 
@@ -60,15 +75,9 @@ def save_function(function: Callable[..., Any], folder: Path, name: str | None =
         name: file name; None derives one from the contents, so that the same function is written and loaded once.
 
     Raises:
-        CallNotSentError: it refers to something that cannot be pickled (an open file, a lock, a socket, ...).
+        CallNotSentError: see `dump_function`.
     """
-    try:
-        data = pickle.dumps((list(sys.path), dumps(function)), 5)
-    except Exception as error:
-        raise CallNotSentError(
-            f"{name_of(function)} cannot be sent to a worker process: {type(error).__name__}: {error}\n"
-            "  hint: open files, locks and connections inside the function, not outside of it"
-        ) from error
+    data = dump_function(function)
     path = folder / (name or f"function-{hashlib.sha256(data).hexdigest()[:32]}.pickle")
     if name is not None or not path.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,17 +89,17 @@ def save_function(function: Callable[..., Any], folder: Path, name: str | None =
     return str(path)
 
 
-def load_function(path: str) -> Callable[..., Any]:
-    """In a worker process: the function, with the sender's import path behind our own.
+def load_function(source: str | bytes) -> Callable[..., Any]:
+    """In a worker process: the function of a file, or of `dump_function`; the sender's import path goes behind our own.
 
     Raises:
         FunctionNotLoadedError: the file is gone, or a module cannot be imported here.
     """
     try:
-        with open(path, "rb") as file:
-            search, pickled = pickle.load(file)  # noqa: S301 - written by this user's own process, for this user alone
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
-        raise FunctionNotLoadedError(f"{path}: the function that this call needs cannot be read: {error.strerror}") from error
+        raise FunctionNotLoadedError(f"{source!s}: the function of this call cannot be read: {error.strerror}") from error
+    search, pickled = pickle.loads(data)  # noqa: S301 - written by this user's own process, for this user alone
     sys.path += [entry for entry in search if entry not in sys.path]
     try:
         function: Callable[..., Any] = pickle.loads(pickled)  # noqa: S301 - as above

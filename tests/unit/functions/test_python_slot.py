@@ -320,3 +320,27 @@ def test_modules_loaded_at_start_are_few() -> None:
     script = "import sys, ergates.functions.python_slot; print(*sorted(sys.modules))"
     loaded = set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
     assert not loaded & {"asyncio", "msgspec", "cloudpickle", "numpy", "rich", "click", "sqlite3"}
+
+
+def test_a_launch_that_waits_can_be_dropped_without_being_run(slot: Slot, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    slot.launch(slot.payload(lambda path: open(path).read(), str(fifo)), slot.payload(abs, -1), slot.payload(abs, -2))
+    slot.socket.sendall(wire.encode(wire.KILL, (2, 0)))
+    (dropped,) = slot.wait(1)
+    assert (dropped["sequence"], dropped["flags"], dropped["started_ns"]) == (2, wire.KILLED, 0)
+    fifo.write_text("go on")
+    first, third = slot.wait(2)
+    assert [load_result(first["result"]), load_result(third["result"])] == ["go on", 2]
+
+
+def test_a_function_file_that_was_changed_is_loaded_again(slot: Slot, tmp_path: Path) -> None:
+    path = save_function(lambda: "as it was", tmp_path / "functions", "job.pickle")
+    payload = encode_payload(path, dump_arguments(abs, (), {}))
+    slot.launch(payload)
+    (before,) = slot.wait()
+    save_function(lambda: "mended", tmp_path / "functions", "job.pickle")
+    os.utime(path, ns=(1, 1))  # whatever the resolution of the file system's clock
+    slot.launch(payload)
+    (after,) = slot.wait()
+    assert [load_result(before["result"]), load_result(after["result"])] == ["as it was", "mended"]
