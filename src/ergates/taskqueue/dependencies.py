@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from ergates.cluster.task import TaskSpec
 from ergates.errors import InputError
+from ergates.taskqueue.dependency_order import find_circle
 from ergates.taskqueue.input_lines import Problems
 
 _RANGE = re.compile(r"([0-9]{1,12})\.\.([0-9]{1,12})")
@@ -165,7 +166,6 @@ class _Known:
 
 def _resolve_held(held: list[tuple[int, Record]], known: _Known, problems: Problems) -> Iterator[TaskSpec]:
     """Resolve what was held until the end, leaving out bad tasks and, with them, what comes after those."""
-    start = held[0][0]
     last = held[-1][0]
     while True:
         resolved: dict[int, Ranges] = {}
@@ -179,7 +179,7 @@ def _resolve_held(held: list[tuple[int, Record]], known: _Known, problems: Probl
                 errors[number] = error
         if not errors:
             records = dict(held)
-            for number in find_circle(resolved, start):
+            for number in find_circle(resolved):
                 errors[number] = known.error(
                     records[number],
                     f"task {number} waits for itself in a circle",
@@ -195,45 +195,3 @@ def _resolve_held(held: list[tuple[int, Record]], known: _Known, problems: Probl
             return
     for number, record in held:
         yield known.placed(record, resolved[number])
-
-
-def find_circle(after: dict[int, Ranges], start: int) -> list[int]:
-    """Tasks that wait for each other in a circle, in its order; empty when there is none.
-
-    A walk in depth. A finished task is never looked at again: `following` skips over finished ones, so that ranges over
-    many tasks cost no more than the tasks themselves.
-
-    Args:
-        after: for each task the ranges of tasks it waits for.
-        start: the first of these; tasks before it wait for none of them.
-    """
-    following: dict[int, int] = {}
-
-    def unfinished(number: int) -> int:
-        """The first unfinished task from this one on."""
-        path = []
-        while number in following:
-            path.append(number)
-            number = following[number]
-        for passed in path:
-            following[passed] = number
-        return number
-
-    for root in after:
-        if root in following:
-            continue
-        path, on_path = [root], {root}
-        while path:
-            current = path[-1]
-            nearest = next(
-                (at for first, end in after.get(current, ()) if (at := unfinished(max(first, start))) <= end), None
-            )
-            if nearest is None:
-                following[current] = current + 1
-                on_path.discard(path.pop())
-            elif nearest in on_path:
-                return path[path.index(nearest) :]
-            else:
-                path.append(nearest)
-                on_path.add(nearest)
-    return []

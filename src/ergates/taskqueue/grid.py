@@ -37,10 +37,7 @@ def grid_group(open_file: OpenFile, name: str, grid_format: GridFormat, problems
 
 def _csv_group(open_file: OpenFile, name: str, delimiter: str, problems: Problems) -> ValueGroup:
     source = shown_name(name)
-    # csv wants line ends: a quoted value may run over several lines.
-    lines = (line + "\n" for _, line in text_lines(open_file, name))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header = _next(reader, source)
+    header = _next(_csv_reader(open_file, name, delimiter), source)
     if not header:
         raise InputError(
             "no header", source=source, line=1, expected="a first line with the names of the columns, such as seed,size"
@@ -50,10 +47,21 @@ def _csv_group(open_file: OpenFile, name: str, delimiter: str, problems: Problem
         if not column or names.count(column) > 1:
             problem = "a column without a name" if not column else f"the column {column!r} twice"
             raise InputError(problem, source=source, line=1, expected="a different name for each column")
-    return ValueGroup(names, _csv_rows(reader, names, source, problems), None, source)
+    return ValueGroup(names, _csv_rows(open_file, name, delimiter, names, problems), None, source)
 
 
-def _csv_rows(reader: Reader, names: tuple[str, ...], source: str, problems: Problems) -> Iterator[Row]:
+def _csv_reader(open_file: OpenFile, name: str, delimiter: str) -> Reader:
+    # csv wants line ends: a quoted value may run over several lines.
+    lines = (line + "\n" for _, line in text_lines(open_file, name))
+    return csv.reader(lines, delimiter=delimiter, strict=True)
+
+
+def _csv_rows(
+    open_file: OpenFile, name: str, delimiter: str, names: tuple[str, ...], problems: Problems
+) -> Iterator[Row]:
+    source = shown_name(name)
+    reader = _csv_reader(open_file, name, delimiter)
+    _next(reader, source)  # the header
     while (row := _next(reader, source)) is not None:
         if not row or (len(row) == 1 and len(names) > 1 and not row[0].strip()):
             continue  # a blank line
@@ -86,32 +94,29 @@ def _next(reader: Reader, source: str) -> list[str] | None:
 
 def _jsonl_group(open_file: OpenFile, name: str, problems: Problems) -> ValueGroup:
     source = shown_name(name)
-    rows = _objects(open_file, name, problems)
-    first = next(rows, None)
+    # Read again with the others, which then count its problems.
+    first = next(_objects(open_file, name, Problems(keep_going=problems.keep_going)), None)
     if first is None:
         raise InputError(
             "no rows", source=source, expected='one JSON object on each line, such as {"seed": 1, "size": 2}'
         )
     names = tuple(first[1])
-    return ValueGroup(names, _jsonl_rows(first, rows, names, source, problems), None, source)
+    return ValueGroup(names, _jsonl_rows(open_file, name, names, problems), None, source)
 
 
-def _jsonl_rows(
-    first: tuple[int, dict[str, str]],
-    rest: Iterator[tuple[int, dict[str, str]]],
-    names: tuple[str, ...],
-    source: str,
-    problems: Problems,
-) -> Iterator[Row]:
-    yield tuple(first[1].values())
-    for number, found in rest:
-        if found.keys() == set(names):
+def _jsonl_rows(open_file: OpenFile, name: str, names: tuple[str, ...], problems: Problems) -> Iterator[Row]:
+    expected = set(names)
+    for number, found in _objects(open_file, name, problems):
+        if found.keys() == expected:
             yield tuple(found[column] for column in names)
             continue
-        different = ", ".join(sorted(found.keys() ^ set(names)))
+        different = ", ".join(sorted(found.keys() ^ expected))
         problems.meet(
             InputError(
-                f"other keys than in the first row: {different}", source=source, line=number, expected=", ".join(names)
+                f"other keys than in the first row: {different}",
+                source=shown_name(name),
+                line=number,
+                expected=", ".join(names),
             )
         )
 

@@ -20,8 +20,10 @@ from ergates.taskqueue.template import has_positional
 from ergates.units import Bytes, MilliCpus, Nanoseconds
 
 OpenFile = Callable[[str], AbstractContextManager[Iterable[bytes]]]
-"""Opens an input by the name the user gave; `open(name, "rb")` is one. It may be asked for the same name twice (once for
-the key, once for the tasks), so standard input, `-`, has to be spooled to a file first. Raises OSError."""
+"""Opens an input by the name the user gave; `open(name, "rb")` is one. It is asked for the same name several times (to
+recognise a format, for the key, for the tasks) and begins at the start each time, so standard input, `-`, has to be
+spooled to a file first. Readers of one name are used one after another, but for a list that is linked to itself. Raises
+OSError."""
 
 Format = Literal["auto", "commands", "distcomp", "jsonl", "toml"]
 GridFormat = Literal["auto", "csv", "tsv", "jsonl"]

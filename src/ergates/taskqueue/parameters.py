@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain, islice, product
+from itertools import chain, product
 
 from ergates.errors import InputError
 from ergates.taskqueue.input_lines import text_lines
@@ -117,18 +117,20 @@ def list_groups(lists: tuple[ArgumentList, ...], colsep: str | None, open_file: 
 
 
 def _list_group(listed: ArgumentList, separator: re.Pattern[str] | None, open_file: OpenFile) -> ValueGroup:
-    if listed.file is None:
-        source, size = "::: list", len(listed.values)
-        lines: Iterator[tuple[int, str]] = iter(enumerate(listed.values, 1))
-        known: int | None = size
-    else:
-        source, known = shown_name(listed.file), None
-        lines = text_lines(open_file, listed.file)
+    source = "::: list" if listed.file is None else shown_name(listed.file)
+    size = len(listed.values) if listed.file is None else None
     if separator is None:
-        return ValueGroup(("",), ((line,) for _, line in lines), known, source)
-    first = list(islice(lines, 1))
-    width = len(separator.split(first[0][1])) if first else 1
-    return ValueGroup(("",) * width, _columns(chain(first, lines), separator, width, source), known, source)
+        return ValueGroup(("",), ((line,) for _, line in _lines(listed, open_file)), size, source)
+    # The first line is read here and again with the others: an open reader would not survive that of the key.
+    first = next(_lines(listed, open_file), (1, ""))[1]
+    width = len(separator.split(first))
+    return ValueGroup(("",) * width, _columns(_lines(listed, open_file), separator, width, source), size, source)
+
+
+def _lines(listed: ArgumentList, open_file: OpenFile) -> Iterator[tuple[int, str]]:
+    if listed.file is None:
+        return enumerate(listed.values, 1)
+    return text_lines(open_file, listed.file)
 
 
 def _columns(lines: Iterable[tuple[int, str]], separator: re.Pattern[str], width: int, source: str) -> Iterator[Row]:

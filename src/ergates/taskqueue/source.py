@@ -237,10 +237,17 @@ def _filled(
             continue
         number += 1
         if columns:
-            labels = {name: row[column] for name, column in columns}
+            labels = {name: _label(row[column]) for name, column in columns}
             yield replace(prototype, command=command, labels={**labels, **own_labels} if own_labels else labels)
         else:
             yield replace(prototype, command=command)
+
+
+def _label(value: str) -> str:
+    """A label is text for reports: bytes that are not UTF-8 are shown as `\\xe9`."""
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _template_error(command: str | tuple[str, ...], number: int) -> InputError | None:

@@ -50,6 +50,11 @@ def test_a_record_larger_than_a_block_is_a_block_of_its_own() -> None:
     assert cut(b"aaaaaaaaaaaa", size(4)) == [b"aaaaaaaaaaaa"]
 
 
+def test_a_block_is_filled_to_its_last_byte() -> None:
+    assert cut(FASTA, size(10, recstart=b">")) == [b">a\n1\n>b\n2\n", b">c\n3\n"]
+    assert cut(FASTA, size(9, recstart=b">")) == [b">a\n1\n", b">b\n2\n", b">c\n3\n"]
+
+
 def test_an_empty_stream_has_no_blocks() -> None:
     assert cut(b"", size(4)) == []
 
@@ -72,12 +77,16 @@ def test_blocks_joined_are_the_stream_and_end_where_records_end(
     assert b"".join(found) == text
     assert all(found)
     end = recend if recend is not None else (b"" if recstart else b"\n")
-    for block, following in itertools.pairwise(found):
+    for index, (block, following) in enumerate(itertools.pairwise(found)):
         assert block.endswith(end)
         assert following.startswith(recstart)
         if records is None and len(block) > block_bytes:
             # It could not have been cut earlier.
             assert (end + recstart) not in (block + recstart)[max(0, 1 - len(end)) : len(block) + len(recstart) - 1]
+        if records is None and len(block) < block_bytes:
+            # Nothing more would have fitted in: the next place to cut is beyond, or there is none.
+            rest = b"".join(found[index:])
+            assert rest.find(end + recstart, len(block) - len(end) + 1, block_bytes + len(recstart)) < 0
     # The chunks in which a stream comes do not matter.
     assert found == cut(text, options, max(1, len(text)))
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ergates.cluster.task import TaskSpec
 from ergates.errors import InputError
-from ergates.taskqueue.dependencies import Ranges, Record, find_circle, resolve
+from ergates.taskqueue.dependencies import Ranges, Record, resolve
 from ergates.taskqueue.input_lines import Problems
 
 
@@ -91,35 +89,3 @@ def test_skipping_reaches_through_forward_references() -> None:
 def test_a_circle_is_skipped_and_the_rest_goes_on() -> None:
     found = after(record("a", "b"), record("b", "a"), record("c"), record("d", "c"), record("e", "a"), keep_going=True)
     assert found == [(), ((1, 1),)]
-
-
-def test_ranges_over_many_tasks_cost_no_more_than_the_tasks() -> None:
-    count = 3000  # 4.5 million pairs if they were walked one by one
-    graph: dict[int, Ranges] = {number: ((number + 1, count),) for number in range(1, count)}
-    graph[count] = ()
-    assert find_circle(graph, 1) == []
-    graph[count] = ((1, 1),)
-    assert find_circle(graph, 1) != []
-
-
-@given(
-    edges=st.dictionaries(
-        st.integers(1, 8), st.lists(st.tuples(st.integers(1, 8), st.integers(0, 3)), max_size=3), min_size=1, max_size=8
-    )
-)
-def test_circles_are_found_exactly_when_there_are_some(edges: dict[int, list[tuple[int, int]]]) -> None:
-    graph: dict[int, Ranges] = dict.fromkeys(range(1, 9), ())
-    graph.update(
-        {number: tuple((first, min(8, first + more)) for first, more in listed) for number, listed in edges.items()}
-    )
-    waits = {number: {at for first, end in ranges for at in range(first, end + 1)} for number, ranges in graph.items()}
-    circle = find_circle(graph, 1)
-    if circle:
-        assert all(
-            following in waits[number] for number, following in zip(circle, [*circle[1:], circle[0]], strict=True)
-        )
-    else:
-        done: set[int] = set()
-        while ready := {number for number in waits if number not in done and waits[number] <= done}:
-            done |= ready
-        assert done == set(waits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 from hypothesis import given
@@ -154,6 +155,13 @@ def test_parameters_are_crossed_and_become_labels() -> None:
     assert found[3].labels == {"seed": "2", "size": "4"}
 
 
+def test_labels_are_text_even_where_values_are_not() -> None:
+    request = InputRequest(template="cat {f}", parameters=("f=@list",))
+    (task,) = tasks(request, list=b"caf\xe9 \xc3\xa9\n")
+    assert task.command == ("cat", "caf\udce9 é")
+    assert task.labels == {"f": "caf\\xe9 é"}
+
+
 def test_own_labels_go_before_those_of_parameters() -> None:
     request = InputRequest(
         template="sim {seed}", parameters=("seed=1",), defaults=TaskDefaults(labels={"seed": "mine", "a": "b"})
@@ -295,6 +303,7 @@ def test_every_part_of_the_input_counts_for_the_key(changed: InputRequest) -> No
 
 
 def test_the_content_of_every_file_counts_for_the_key() -> None:
+    assert key(BASE, a=b"x\ny\n") != key(BASE, a=b"x\nz\n")
     request = InputRequest(
         template="x {p} {a} {}", parameters=("p=@values",), grid="grid", lists=(ArgumentList(file="list"),)
     )
@@ -307,6 +316,40 @@ def test_the_content_of_every_file_counts_for_the_key() -> None:
 def test_a_file_that_cannot_be_read_has_no_key() -> None:
     with pytest.raises(InputError, match="cannot be read"):
         key(BASE)
+
+
+@pytest.mark.parametrize(
+    ("request_", "content", "expected"),
+    [
+        (InputRequest(files=("-",)), b"a\nb\n", ["a", "b"]),
+        (InputRequest(files=("-",)), b"shell:1:1:1:a\nshell:1:1:1:b\n", ["a", "b"]),
+        (InputRequest(template="x {a} | y", grid="-"), b"a\n1\n2\n", ["x 1 | y", "x 2 | y"]),
+        (
+            InputRequest(template="x {a} | y", grid="-", grid_format="jsonl"),
+            b'{"a":1}\n{"a":2}\n',
+            ["x 1 | y", "x 2 | y"],
+        ),
+        (
+            InputRequest(template="x {1} | y", lists=(ArgumentList(file="-"),), colsep=","),
+            b"1,a\n2,b\n",
+            ["x 1 | y", "x 2 | y"],
+        ),
+        (InputRequest(template="x {2} | y", lists=(ArgumentList(file="-"),) * 2), b"1\n", ["x 1 | y"]),
+        (InputRequest(template="x | y", pipe=PipeOptions(records=1)), b"1\n2\n", ["x | y", "x | y"]),
+    ],
+)
+def test_the_key_may_be_taken_between_opening_and_reading_one_spooled_input(
+    request_: InputRequest, content: bytes, expected: list[str]
+) -> None:
+    spooled = io.BytesIO(content)
+
+    def rewound(name: str) -> AbstractContextManager[io.BytesIO]:
+        spooled.seek(0)
+        return nullcontext(spooled)
+
+    parsed = read_tasks(request_, rewound)
+    derive_key(request_, rewound)
+    assert [task.command for task in parsed.tasks] == expected
 
 
 # --- whatever comes in ----------------------------------------------------------------------------------
