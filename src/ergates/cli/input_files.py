@@ -38,6 +38,11 @@ class InputFiles:
         self._spooled[name].seek(0)
         return nullcontext(self._spooled[name])
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether an input was a pipe or standard input, so that nobody can read it again."""
+        return bool(self._spooled)
+
     def close(self) -> None:
         for file in self._spooled.values():
             file.close()

@@ -125,7 +125,7 @@ common_options = applied(
             "state_dir",
             metavar="DIR",
             envvar="ERGATES_STATE",
-            help="Where jobs, results and outputs are kept.  [default: .ergates here or in a folder above]",
+            help="Where jobs, results and outputs are kept.  [default: .ergates]",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people."),
     )

@@ -15,6 +15,7 @@ class ListsCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         cut = next((i for i, word in enumerate(args) if word in LIST_MARKS), len(args))
         ctx.meta["ergates.lists"] = tuple(args[cut:])
+        ctx.meta["ergates.args"] = tuple(args[:cut])
         return super().parse_args(ctx, args[:cut])
 
 

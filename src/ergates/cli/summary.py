@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ergates.cli.jobs import open_count
 from ergates.cli.tables import clean
 from ergates.cli.wording import core_hours, count, percent, plural, shortened, usd
 from ergates.cluster.attempt import Outcome
@@ -32,7 +33,8 @@ class Ending:
         elapsed_ns: wall time of this run.
         stopped: why it stopped early, in words; empty when all tasks are settled.
         resume_command: what to type to go on; shown when something is left.
-        together_bytes, capacity_bytes: highest memory of all tasks together in this run, and what there was.
+        together_bytes, capacity_bytes: highest memory in use in this run, and what there was.
+        confined: whether that is of our tasks alone (`--memory`), or of the whole machine.
     """
 
     elapsed_ns: int
@@ -40,6 +42,7 @@ class Ending:
     resume_command: str = ""
     together_bytes: int = 0
     capacity_bytes: int = 0
+    confined: bool = False
     failures: tuple[ShownFailure, ...] = ()
 
 
@@ -52,23 +55,17 @@ def summary_lines(status: JobStatus, ending: Ending, width: int = 100) -> list[s
     if status.cost_usd_micros is not None:
         lines.append(f"  cost {usd(status.cost_usd_micros)}")
     lines += _failures(status, ending.failures, width)
-    left = open_tasks(status)
+    left = open_count(status)
     if left and ending.resume_command:
         lines.append(f"  {plural(left, 'task')} left; go on with: {ending.resume_command}")
     lines.append(f"  results: erg export {status.id}   output: erg logs {status.id}")
     return lines
 
 
-def open_tasks(status: JobStatus) -> int:
-    """Tasks that are not settled."""
-    settled = sum(status.counts.get(state, 0) for state in ("done", "failed", "cancelled"))
-    return status.total - settled
-
-
 def _counts(status: JobStatus) -> str:
     parts = [f"{count(status.counts.get('done', 0))} done"]
     parts += [f"{count(n)} {state}" for state in ("failed", "cancelled") if (n := status.counts.get(state, 0))]
-    left = open_tasks(status)
+    left = open_count(status)
     if left:
         parts.append(f"{count(left)} left")
     return ", ".join(parts)
@@ -101,7 +98,8 @@ def _memory(status: JobStatus, ending: Ending) -> str:
     if status.peak_bytes:
         parts.append(f"largest task {format_bytes(status.peak_bytes)}")
     if ending.together_bytes:
-        parts.append(f"at most {format_bytes(ending.together_bytes)} of {format_bytes(ending.capacity_bytes)} in use")
+        whose = "all together" if ending.confined else "the whole machine"
+        parts.append(f"{whose} at most {format_bytes(ending.together_bytes)} of {format_bytes(ending.capacity_bytes)}")
     return "memory: " + ", ".join(parts) if parts else ""
 
 

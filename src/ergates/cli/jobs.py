@@ -1,0 +1,58 @@
+"""Which job a command means, and in which state people see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ergates.cluster.job import JobStatus
+from ergates.errors import UnknownJobError
+from ergates.taskqueue.store import Reader
+
+_KNOWN_SHOWN = 5
+
+
+def choose_job(store: Reader, word: str | None) -> JobStatus:
+    """The job called `word`: its id (`j3` or `3`), else the newest with that key or name; None is the newest of all.
+
+    Raises:
+        UnknownJobError: there is none; the message names some that exist.
+    """
+    jobs = store.jobs()
+    if not jobs:
+        raise UnknownJobError("no jobs here yet\n  hint: erg run commands.txt, or name another place with --state DIR")
+    if word is None:
+        return jobs[0]
+    wanted = f"j{word}" if word.isdigit() else word
+    for name_of, name in (("id", wanted), ("key", word), ("name", word)):
+        for job in jobs:
+            if getattr(job, name_of) == name:
+                return job
+    raise UnknownJobError(f"no job {word!r}\n  expected: one of {_shown(jobs)}")
+
+
+def open_count(status: JobStatus) -> int:
+    """Tasks that are not settled."""
+    settled = sum(status.counts.get(state, 0) for state in ("done", "failed", "cancelled"))
+    return status.total - settled
+
+
+def shown_phase(status: JobStatus, holder: int | None) -> str:
+    """`running`, `stopped` (work is left and nobody runs it), `paused`, `done`, `failed` or `cancelled`.
+
+    Args:
+        status: of the job.
+        holder: process that runs the job now, None when there is none.
+    """
+    if status.phase == "cancelled":
+        return "cancelled"
+    if open_count(status) == 0:
+        return "failed" if status.counts.get("failed", 0) else "done"
+    if status.phase == "paused":
+        return "paused"
+    return "running" if holder is not None else "stopped"
+
+
+def _shown(jobs: Sequence[JobStatus]) -> str:
+    names = [f"{job.id} ({job.name})" if job.name else str(job.id) for job in jobs[:_KNOWN_SHOWN]]
+    more = f" and {len(jobs) - _KNOWN_SHOWN} more" if len(jobs) > _KNOWN_SHOWN else ""
+    return ", ".join(names) + more

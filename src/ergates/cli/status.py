@@ -1,0 +1,103 @@
+"""`erg status`: all jobs in a table, or one job in words. Reads counters, never scans a million tasks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from ergates.cli.jobs import choose_job, open_count, shown_phase
+from ergates.cli.opened import job_holder, opened_store
+from ergates.cli.options import DURATION, common_options, examples
+from ergates.cli.status_lines import job_lines, jobs_lines
+from ergates.cli.terminal import LiveArea, width_of
+from ergates.clock import SystemClock
+from ergates.cluster.job import JobStatus
+from ergates.cluster.task_state import TaskState
+from ergates.taskqueue.store import Reader
+
+REASONS_READ = 1000
+"""So many failed tasks are looked at for their reasons; the outcomes of all attempts are counters."""
+
+
+@click.command(
+    epilog=examples(
+        "erg status              all jobs, newest first",
+        "erg status j3           one job",
+        "erg status j3 --watch   again and again until it is settled",
+        "erg status --json",
+    )
+)
+@click.argument("job", required=False)
+@click.option("--watch", is_flag=True, help="Show it again every second, until all work is settled.")
+@click.option("--interval", type=DURATION, default="1s", show_default=True, metavar="TIME", help="For --watch.")
+@common_options
+def command(job: str | None, watch: bool, interval: int, state_dir: str | None, as_json: bool) -> None:
+    """All jobs, or one JOB (j3, 3, its key or its name): counts, rate, failures by reason."""
+    with opened_store(state_dir) as (store, folder):
+        if as_json:
+            from ergates.cli.json_output import print_json
+
+            print_json(_facts(store, folder, job))
+            return
+        if not watch:
+            click.echo("\n".join(_lines(store, folder, job)[0]))
+            return
+        _watch(store, folder, job, interval)
+
+
+def _watch(store: Reader, folder: Path, job: str | None, interval_ns: int) -> None:
+    live = LiveArea(sys.stdout) if sys.stdout.isatty() else None
+    while True:
+        lines, settled = _lines(store, folder, job)
+        if live is not None:
+            live.draw(lines)
+        else:
+            click.echo("\n".join(lines))
+        if settled:
+            break
+        time.sleep(interval_ns / 1e9)
+    if live is not None:
+        click.echo()
+
+
+def _lines(store: Reader, folder: Path, job: str | None) -> tuple[list[str], bool]:
+    now_ns = SystemClock().now_ns()
+    width = width_of(sys.stdout, 100)
+    if job is None:
+        statuses = store.jobs()
+        phases = [shown_phase(status, _holder(folder, status)) for status in statuses]
+        return jobs_lines(statuses, phases, now_ns, width), all(open_count(status) == 0 for status in statuses)
+    status = choose_job(store, job)
+    phase = shown_phase(status, _holder(folder, status))
+    return job_lines(status, phase, _reasons(store, status), now_ns, width), open_count(status) == 0
+
+
+def _holder(folder: Path, status: JobStatus) -> int | None:
+    return job_holder(folder, status.id) if open_count(status) else None
+
+
+def _reasons(store: Reader, status: JobStatus) -> list[tuple[str, int]]:
+    """Why tasks failed, most frequent first, of the first REASONS_READ failed tasks."""
+    if not status.counts.get("failed", 0):
+        return []
+    counted: dict[str, int] = {}
+    for view in store.tasks(status.id, states=(TaskState.FAILED,), limit=REASONS_READ):
+        counted[view.reason] = counted.get(view.reason, 0) + 1
+    return sorted(counted.items(), key=lambda item: -item[1])
+
+
+def _facts(store: Reader, folder: Path, job: str | None) -> object:
+    from ergates.cli.json_output import plain
+
+    def one(status: JobStatus) -> dict[str, object]:
+        phase = shown_phase(status, _holder(folder, status))
+        return {**plain(status), "shown_phase": phase, "open": open_count(status)}
+
+    if job is None:
+        return [one(status) for status in store.jobs()]
+    status = choose_job(store, job)
+    reasons = [{"reason": reason, "tasks": number} for reason, number in _reasons(store, status)]
+    return {**one(status), "failures": reasons}
