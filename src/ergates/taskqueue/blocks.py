@@ -54,20 +54,24 @@ def _sized(chunks: Iterable[bytes], separator: bytes, offset: int, block_bytes: 
     held = bytearray()
     after = len(separator) - offset  # the mark of a cut at block_bytes must be in sight to its last byte
     first = max(0, 1 - offset)  # a cut at 0 would make an empty block
-    searched = 0  # no record ends before here; 0: not looked for yet
+    searched: int | None = None  # in a record longer than a block: no mark begins before here
     for chunk in chunks:
         held += chunk
         while len(held) >= block_bytes + after:
-            at = -1 if searched else held.rfind(separator, first, block_bytes + after)
+            at = -1
+            if searched is None:
+                at = held.rfind(separator, first, block_bytes + after)
+                searched = max(first, block_bytes - len(separator))
             if at < 0:
-                at = held.find(separator, max(first, searched or block_bytes - len(separator)))
+                at = held.find(separator, searched)
             if at < 0:
-                searched = max(1, len(held) - len(separator) + 1)
+                # Its first bytes may be here already: a mark can lie across two chunks.
+                searched = max(first, len(held) - len(separator) + 1)
                 _check_record(len(held), source)
                 break
             yield bytes(held[: at + offset])
             del held[: at + offset]
-            searched = 0
+            searched = None
     while len(held) > block_bytes and (at := held.rfind(separator, first, block_bytes + after)) >= 0:
         yield bytes(held[: at + offset])
         del held[: at + offset]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ergates.errors import InputError
@@ -59,6 +59,7 @@ def test_an_empty_stream_has_no_blocks() -> None:
     assert cut(b"", size(4)) == []
 
 
+@settings(max_examples=500)
 @given(
     text=st.binary(max_size=120) | st.lists(st.sampled_from([b"\n", b">", b"ab", b"c"]), max_size=60).map(b"".join),
     block_bytes=st.integers(1, 20),
@@ -68,6 +69,8 @@ def test_an_empty_stream_has_no_blocks() -> None:
     ),
     chunk_bytes=st.integers(1, 130),
 )
+@example(text=b"ab\0", block_bytes=1, records=None, marks=(b"", b"ab"), chunk_bytes=1)
+@example(text=b"abab\0", block_bytes=1, records=None, marks=(b"", b"ab"), chunk_bytes=1)
 def test_blocks_joined_are_the_stream_and_end_where_records_end(
     text: bytes, block_bytes: int, records: int | None, marks: tuple[bytes, bytes | None], chunk_bytes: int
 ) -> None:
