@@ -80,7 +80,7 @@ def run_erg(course: Course, policy: Sequence[str] = ()) -> Packing:
         (folder / "commands.txt").write_text("".join(f"{line}\n" for line in lines))
         argv = [ERG, "run", "--cpus-per-task", "0.05", "--memory", str(course.limit_bytes), *policy, "commands.txt"]
         run = run_command(argv, folder, log=folder / "log")
-        status = json.loads(subprocess.check_output([ERG, "status", "--json"], cwd=folder))["jobs"][0]
+        status = json.loads(subprocess.check_output([ERG, "status", "--json"], cwd=folder))[0]
     ends = status["outcomes"]
     return Packing(
         seconds=run.seconds,
