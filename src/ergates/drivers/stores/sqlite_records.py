@@ -171,6 +171,14 @@ class SpecDecoder:
         requirement = self.requirement(class_id)
         return TaskSpec(command=decode_command(command), priority=priority, requirement=requirement, **fields)
 
+    def labels(self, profile: int, extra: bytes | None) -> dict[str, str]:
+        """Only the labels of a task."""
+        if profile == 0 and extra is not None:
+            own = self._extra.decode(extra).profile
+            return {} if own is None else own.labels
+        found: dict[str, str] = self._profile(profile).get("labels", {})
+        return found
+
     def requirement(self, class_id: int) -> Requirement:
         requirement = self._classes.get(class_id)
         if requirement is None:
