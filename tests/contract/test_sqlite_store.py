@@ -1,0 +1,32 @@
+"""The embedded store keeps the contract, with a write-ahead log and with a rollback journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from store_contract import StoreContract
+from store_rig import LEASE_NS, Rig
+
+from ergates.drivers.stores.sqlite import SqliteStore
+
+
+@pytest.fixture(params=["wal", "delete"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    opened: list[SqliteStore] = []
+
+    def open_store() -> SqliteStore:
+        proc = tmp_path / "proc"
+        opened.append(
+            SqliteStore(tmp_path / "e.db", journal=request.param, lease_ns=LEASE_NS, host="this-host", proc=proc)
+        )
+        return opened[-1]
+
+    yield Rig(store=open_store(), open=open_store, proc=tmp_path / "proc", host="this-host")
+    for store in opened:
+        store.close()
+
+
+class TestSqliteStore(StoreContract):
+    """Runs the contract once for each journal."""
