@@ -24,7 +24,7 @@ SLACK_S = 4.0
 
 def erg(arguments: list[str], cwd: Path, mark: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "ergates.cli.main", *arguments],
+        [sys.executable, "-m", "ergates", *arguments],
         cwd=cwd,
         env={**os.environ, "ERG_TEST_MARK": mark, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,5 @@
+"""`python -m ergates` is `erg`."""
+
+from ergates.cli.main import main
+
+main()
