@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 
 from ergates.drivers.launchers import wire
@@ -237,7 +238,7 @@ def _run_source(source: str, args: list[object], kwargs: dict[str, object]) -> N
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        exec(compile(source, "<task>", "exec"), main.__dict__)  # noqa: S102 - running the user's source is the task
+        exec(compile(source, "<task>", "exec"), main.__dict__)  # running the user's source is the task
     finally:
         sys.modules["__main__"] = before
 
@@ -267,7 +268,7 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _text_of(result: bytes) -> str:
-    _, kind, message, text = pickle.loads(memoryview(result)[1:])  # noqa: S301 - made by ourselves just now
+    _, kind, message, text = pickle.loads(memoryview(result)[1:])  # made by ourselves just now
     return text or f"{kind}: {message}"
 
 
@@ -305,6 +306,6 @@ def _changed_ns(path: str) -> int:
     if os.path.basename(path).startswith("function-"):
         return 0
     try:
-        return os.stat(path).st_mtime_ns
+        return Path(path).stat().st_mtime_ns
     except OSError:
         return -1  # load_function says in words what is wrong

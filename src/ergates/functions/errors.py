@@ -31,7 +31,7 @@ class CallTimedOutError(ErgatesError, TimeoutError):
     """A call ran longer than its time limit and was ended."""
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - shown as the cause of the exception, as concurrent.futures does
+class RemoteTraceback(Exception):  # shown as the cause of the exception, as concurrent.futures does
     """The traceback in the worker process, as text: the `__cause__` of an exception that a call raised."""
 
     def __init__(self, text: str) -> None:

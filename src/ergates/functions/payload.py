@@ -26,7 +26,7 @@ def encode_payload(function: str | bytes, arguments: bytes, *, keep: bool = Fals
 
 
 def decode_payload(payload: bytes) -> tuple[str | bytes, bytes, bool]:
-    function, arguments, keep = pickle.loads(payload)  # noqa: S301 - our own socket, or our own store
+    function, arguments, keep = pickle.loads(payload)  # our own socket, or our own store
     return function, arguments, keep
 
 
@@ -45,8 +45,11 @@ def read_kept_result(folder: Path, output: Output) -> bytes:
             data = file.read(length)
     except OSError as error:
         raise ErgatesError(
-            f"{path}: the result of a finished call cannot be read: {error.strerror}\n  hint: start the job again under another name"
+            f"{path}: the result of a finished call cannot be read: {error.strerror}\n"
+            "  hint: start the job again under another name"
         ) from error
     if mark != RESULT_MARK or len(data) != length:
-        raise ErgatesError(f"{path}: expected a result behind the output of a finished call, found none: the file was changed")
+        raise ErgatesError(
+            f"{path}: expected a result behind the output of a finished call, found none: the file was changed"
+        )
     return data

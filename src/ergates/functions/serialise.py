@@ -42,7 +42,7 @@ def dumps(value: object) -> bytes:
     except Exception:  # lambdas, local classes and the like: cloudpickle has the last word
         data = b"__main__"
     if b"__main__" in data:  # perhaps only as text in the data: then this is slower, not wrong
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
         by_value: bytes = cloudpickle.dumps(value, 5)
         return by_value
@@ -71,6 +71,7 @@ def save_function(function: Callable[..., Any], folder: Path, name: str | None =
     """Write a function where worker processes find it, once, and return the path of the file.
 
     Args:
+        function: see `dump_function`.
         folder: made, readable by this user only, when it is missing.
         name: file name; None derives one from the contents, so that the same function is written and loaded once.
 
@@ -85,7 +86,7 @@ def save_function(function: Callable[..., Any], folder: Path, name: str | None =
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
-        os.replace(part, path)
+        part.replace(path)
     return str(path)
 
 
@@ -98,11 +99,13 @@ def load_function(source: str | bytes) -> Callable[..., Any]:
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
-        raise FunctionNotLoadedError(f"{source!s}: the function of this call cannot be read: {error.strerror}") from error
-    search, pickled = pickle.loads(data)  # noqa: S301 - written by this user's own process, for this user alone
+        raise FunctionNotLoadedError(
+            f"{source!s}: the function of this call cannot be read: {error.strerror}"
+        ) from error
+    search, pickled = pickle.loads(data)  # written by this user's own process, for this user alone
     sys.path += [entry for entry in search if entry not in sys.path]
     try:
-        function: Callable[..., Any] = pickle.loads(pickled)  # noqa: S301 - as above
+        function: Callable[..., Any] = pickle.loads(pickled)
     except Exception as error:
         raise FunctionNotLoadedError(
             f"a worker process could not load the function: {type(error).__name__}: {error}\n"
@@ -126,7 +129,9 @@ def dump_arguments(function: object, args: Sequence[object], kwargs: Mapping[str
         return dumps((tuple(args), dict(kwargs)))
     except Exception as error:
         named = [(f"argument {number}", value) for number, value in enumerate(args, 1)] + list(kwargs.items())
-        culprit = next((f"{label} ({type(value).__name__})" for label, value in named if not _can_dump(value)), "an argument")
+        culprit = next(
+            (f"{label} ({type(value).__name__})" for label, value in named if not _can_dump(value)), "an argument"
+        )
         raise CallNotSentError(
             f"{culprit} of {name_of(function)} cannot be sent to a worker process: {type(error).__name__}: {error}"
         ) from error
@@ -135,7 +140,7 @@ def dump_arguments(function: object, args: Sequence[object], kwargs: Mapping[str
 def load_arguments(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Raises FunctionNotLoadedError: a module that an argument needs cannot be imported here."""
     try:
-        args, kwargs = pickle.loads(data)  # noqa: S301 - came over our own private socket or out of our own store
+        args, kwargs = pickle.loads(data)  # came over our own private socket or out of our own store
     except Exception as error:
         raise FunctionNotLoadedError(
             f"a worker process could not load the arguments: {type(error).__name__}: {error}"
@@ -186,12 +191,12 @@ def load_result(result: bytes) -> Any:
     """
     body = memoryview(result)[1:]
     if not raised(result):
-        return pickle.loads(body)  # noqa: S301 - from our own worker process
-    pickled, kind, message, text = pickle.loads(body)  # noqa: S301 - as above
+        return pickle.loads(body)  # from our own worker process
+    pickled, kind, message, text = pickle.loads(body)
     error: BaseException | None = None
     if pickled is not None:
         try:
-            error = pickle.loads(pickled)  # noqa: S301 - as above
+            error = pickle.loads(pickled)
         except Exception as unloadable:  # its __init__ wants other arguments, its module is missing here, ...
             text += f"\n(the exception itself could not be loaded here: {type(unloadable).__name__}: {unloadable})"
     if not isinstance(error, BaseException):

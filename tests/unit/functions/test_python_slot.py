@@ -259,10 +259,12 @@ def test_directory_variables_and_input_are_those_of_the_call(slot: Slot, tmp_pat
     assert lost["error"] == "not started: /no/such/place: No such file or directory"
 
 
-def test_a_long_call_is_reported_as_running_and_does_not_hold_back_the_ends_before_it(slot: Slot, tmp_path: Path) -> None:
+def test_a_long_call_is_reported_as_running_and_does_not_hold_back_the_ends_before_it(
+    slot: Slot, tmp_path: Path
+) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    slot.launch(slot.payload(abs, -1), slot.payload(lambda path: open(path).read(), str(fifo)))
+    slot.launch(slot.payload(abs, -1), slot.payload(lambda path: Path(path).read_text(), str(fifo)))
     (first,) = slot.wait(1)  # would time out if it waited for the second
     assert first["sequence"] == 1
     while not slot.running:
@@ -318,14 +320,18 @@ def _wait_for_end(pidfd: int) -> None:
 
 def test_modules_loaded_at_start_are_few() -> None:
     script = "import sys, ergates.functions.python_slot; print(*sorted(sys.modules))"
-    loaded = set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert not loaded & {"asyncio", "msgspec", "cloudpickle", "numpy", "rich", "click", "sqlite3"}
 
 
 def test_a_launch_that_waits_can_be_dropped_without_being_run(slot: Slot, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    slot.launch(slot.payload(lambda path: open(path).read(), str(fifo)), slot.payload(abs, -1), slot.payload(abs, -2))
+    slot.launch(
+        slot.payload(lambda path: Path(path).read_text(), str(fifo)), slot.payload(abs, -1), slot.payload(abs, -2)
+    )
     slot.socket.sendall(wire.encode(wire.KILL, (2, 0)))
     (dropped,) = slot.wait(1)
     assert (dropped["sequence"], dropped["flags"], dropped["started_ns"]) == (2, wire.KILLED, 0)

@@ -1,0 +1,5 @@
+from ergates.functions.executor import Executor as Executor
+from ergates.functions.parallel_map import parallel_map as map  # noqa: A004
+
+__version__: str
+__all__ = ["Executor", "map"]
