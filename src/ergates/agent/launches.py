@@ -24,26 +24,27 @@ class LaunchBuilder:
         self._job = job
         self._spec = spec
         self._grace_ns = grace_ns
-        self._env = {**(os.environ if base_env is None else base_env), **spec.env, "ERG_JOB_ID": job}
+        base = os.environ if base_env is None else base_env
+        self._env = {**base, **spec.env, "ERG_JOB_ID": job}
+        self._container_env = {**spec.env, "ERG_JOB_ID": job}
 
     def build(self, lease: Lease, start: StartAttempt) -> Launch:
         """One launch. Tasks see ERG_JOB_ID, ERG_TASK_ID and ERG_ATTEMPT, and CUDA_VISIBLE_DEVICES for indexed GPUs."""
         task = lease.spec
-        env = dict(self._env) if task.kind != "container" else dict(self._spec.env)
-        env["ERG_TASK_ID"] = str(lease.task)
-        env["ERG_ATTEMPT"] = str(lease.attempt)
+        changes = {"ERG_TASK_ID": str(lease.task), "ERG_ATTEMPT": str(lease.attempt)}
         for name, indices in start.indices:
             listed = ",".join(map(str, indices))
-            env[f"ERG_{name.upper()}"] = listed
+            changes[f"ERG_{name.upper()}"] = listed
             for variable in _VISIBLE_DEVICES.get(name, ()):
-                env[variable] = listed
+                changes[variable] = listed
         if task.env:
-            env.update(task.env)
+            changes.update(task.env)
         key: AttemptKey = (lease.job, lease.task, lease.fence)
         return Launch(
             key=key,
             argv=() if task.kind == "python" else argv_of(task.command),
-            env=env,
+            env=self._container_env if task.kind == "container" else self._env,
+            env_changes=changes,
             cwd=task.cwd or self._spec.cwd or "/",
             stdin_data=task.stdin.data if task.stdin else None,
             stdin_path=task.stdin.path if task.stdin else None,

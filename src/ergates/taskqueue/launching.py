@@ -24,7 +24,8 @@ class Launch:
     Args:
         key: whose.
         argv: program and arguments, found on PATH of `env`; no shell between.
-        env: complete environment.
+        env: environment that many launches share; the same object each time, so that it travels once.
+        env_changes: what is added to it, or replaced, for this one.
         cwd: absolute directory.
         stdin_data, stdin_path: what it reads; neither: /dev/null.
         time_limit_ns: TERM then, KILL after `grace_ns` more.
@@ -37,6 +38,7 @@ class Launch:
     key: AttemptKey
     argv: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    env_changes: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
     stdin_data: bytes | None = None
     stdin_path: str | None = None

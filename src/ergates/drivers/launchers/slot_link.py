@@ -87,6 +87,7 @@ class SlotLink:
         self.deadline_ns = 0
         self.ending: Ending | None = None
         self._base: dict[str, str] | None = None
+        self._base_given: Mapping[str, str] | None = None
         self._inbox = bytearray()
         self._outbox = bytearray()
 
@@ -107,8 +108,9 @@ class SlotLink:
             self._next_sequence += 1
             try:
                 argv = tuple([os.fsencode(part) for part in launch.argv])
-                env = {**launch.env, **self._extra} if self._extra else launch.env
-                changes, removed = self._environment(env, batch)
+                changes, removed = self._environment(launch.env, batch)
+                for name, value in launch.env_changes.items():
+                    changes[os.fsencode(name)] = os.fsencode(value)
                 batch.append(
                     (
                         sequence,
@@ -166,19 +168,24 @@ class SlotLink:
     ) -> tuple[dict[bytes, bytes], tuple[bytes, ...]]:
         """What to change in the base environment; sends `env` as the new base when that is shorter."""
         base = self._base
+        if base is not None and env is self._base_given:
+            return {}, ()
         if base is not None:
             get = base.get
-            changed = [name for name in env if get(name) != env[name]]
+            changed = [name for name in env if get(name) != env[name] and name not in self._extra]
             if len(changed) <= _CHANGES_MAX:
                 added = sum(name not in base for name in changed)
-                removed = () if len(env) - added == len(base) else tuple([name for name in base if name not in env])
+                kept = len(base) - len(self._extra)
+                removed = () if len(env) - added == kept else tuple([name for name in base if name not in env])
                 if len(removed) <= _CHANGES_MAX:
                     encode = os.fsencode
-                    return {encode(name): encode(env[name]) for name in changed}, tuple(map(encode, removed))
-        encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+                    gone = tuple([encode(name) for name in removed if name not in self._extra])
+                    return {encode(name): encode(env[name]) for name in changed}, gone
+        whole = {**env, **self._extra}
+        encoded = {os.fsencode(name): os.fsencode(value) for name, value in whole.items()}
         self._send_batch(batch)  # these still mean the old base
         batch.clear()
-        self._base = dict(env)
+        self._base, self._base_given = whole, env
         self.send(wire.ENVIRONMENT, encoded)
         return {}, ()
 
