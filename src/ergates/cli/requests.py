@@ -26,9 +26,9 @@ def input_request(words: tuple[str, ...], options: Options) -> InputRequest:
         UsageError: words that do not fit together, or a single word that is neither a file nor a program.
     """
     request = InputRequest(
-        format=options["input_format"],
-        parameters=options["parameters"],
-        grid=options["grid"],
+        format=options["format"],
+        parameters=options["param"],
+        grid=options["params"],
         colsep=options["colsep"],
         pipe=_pipe(options),
         defaults=_task_defaults(options),
@@ -76,7 +76,7 @@ def run_settings(options: Options, state_dir: str) -> RunSettings:
     from ergates.taskqueue.halt import parse_halt
 
     resources = tuple(
-        NamedResource(name=name, amount=amount, indices=indices) for name, amount, indices in options["resources"]
+        NamedResource(name=name, amount=amount, indices=indices) for name, amount, indices in options["resource"]
     )
     names = [resource.name for resource in resources]
     if len(set(names)) < len(names):
@@ -101,14 +101,14 @@ def _task_defaults(options: Options) -> TaskDefaults:
     return TaskDefaults(
         cpus_milli=options["cpus_per_task"],
         memory_bytes=options["memory_per_task"],
-        resources=tuple(sorted(options["task_resources"])) or None,
+        resources=tuple(sorted(options["task_resource"])) or None,
         time_limit_ns=options["time_limit"],
         retries=options["retries"],
         priority=options["priority"],
         env=dict(options["env"]),
-        labels=dict(options["labels"]),
+        labels=dict(options["label"]),
         image=options["image"],
-        mounts=options["mounts"] or None,
+        mounts=options["mount"] or None,
     )
 
 

@@ -7,29 +7,11 @@ import shlex
 import click
 
 _OF_THIS_RUN = frozenset(
-    [
-        "jobs",
-        "cpus",
-        "memory",
-        "memory_policy",
-        "resources",
-        "pin",
-        "price",
-        "halt",
-        "grace",
-        "cgroups",
-        "container_engine",
-        "show_output",
-        "group",
-        "keep_order",
-        "line_buffer",
-        "tag",
-        "joblog",
-        "quiet",
-        "no_progress",
-        "state_dir",
-        "as_json",
-    ]
+    {
+        *("jobs", "cpus", "memory", "memory_policy", "resource", "pin", "price", "halt", "grace", "cgroups"),
+        *("container_engine", "output", "group", "keep_order", "line_buffer", "tag", "joblog", "quiet"),
+        *("no_progress", "state_dir", "as_json"),
+    }
 )
 """Everything else is about the input and is kept with the job."""
 

@@ -64,9 +64,7 @@ _NOTES = {
     ),
 )
 @input_options
-@click.option(
-    "--job", "job_word", metavar="JOB", help="Run a job that is in the store already, instead of reading input."
-)
+@click.option("--job", metavar="JOB", help="Run a job that is in the store already, instead of reading input.")
 @task_options
 @job_options
 @node_options
@@ -85,7 +83,7 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **options: Any) -> in
         files = stack.enter_context(InputFiles())
         if options["dry_run"]:
             return print_dry_run(words, options, files)
-        store, folder = stack.enter_context(opened_store(options["state_dir"], create=options["job_word"] is None))
+        store, folder = stack.enter_context(opened_store(options["state_dir"], create=options["job"] is None))
         status, resumed = _job(store, words, options, files)
         if not open_count(status):
             return _nothing_to_run(status, options)
@@ -94,12 +92,12 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **options: Any) -> in
 
 
 def _check(words: tuple[str, ...], options: dict[str, Any]) -> None:
-    shown = any(options[name] for name in ("show_output", "group", "keep_order", "line_buffer", "tag"))
+    shown = any(options[name] for name in ("output", "group", "keep_order", "line_buffer", "tag"))
     if options["as_json"] and shown:
         raise UsageError("--json and the output of tasks do not go together on standard output\n  hint: erg logs")
     if options["line_buffer"] and (options["keep_order"] or options["group"]):
         raise UsageError("--line-buffer prints lines as they come; it cannot keep an order or group them")
-    if options["job_word"] is not None and (words or options["parameters"] or options["grid"] or options["pipe"]):
+    if options["job"] is not None and (words or options["param"] or options["params"] or options["pipe"]):
         raise UsageError("--job runs what is in the store; leave the input out")
 
 
@@ -108,8 +106,8 @@ def _job(
 ) -> tuple[JobStatus, bool]:
     """The job to run, submitted now or found; and whether it is a resumed one."""
     quiet = options["quiet"] or options["as_json"]
-    if options["job_word"] is not None:
-        status, resumed = choose_job(store, options["job_word"]), True
+    if options["job"] is not None:
+        status, resumed = choose_job(store, options["job"]), True
     else:
         submitted = submit_input(store, words, options, files)
         status, resumed = store.status(submitted.id), submitted.resumed
@@ -179,7 +177,7 @@ def _printer(
     *,
     resumed: bool,
 ) -> OutputPrinter | None:
-    if not any(options[name] for name in ("show_output", "group", "keep_order", "line_buffer", "tag")):
+    if not any(options[name] for name in ("output", "group", "keep_order", "line_buffer", "tag")):
         return None
     skipped: list[int] = []
     if options["keep_order"] and resumed:
@@ -191,7 +189,7 @@ def _printer(
         sys.stderr.buffer,
         tag=options["tag"],
         keep_order=options["keep_order"],
-        given_labels=dict(options["labels"]),
+        given_labels=dict(options["label"]),
         skipped=skipped,
     )
 

@@ -23,10 +23,10 @@ input_options = applied(
     (
         click.argument("words", nargs=-1, metavar="[FILE|-|TEMPLATE]... [::: VALUE...]"),
         click.option(
-            "-p", "--param", "parameters", multiple=True, metavar="NAME=VALUES",
+            "-p", "--param", multiple=True, metavar="NAME=VALUES",
             help="Values of {NAME}: 1..100, 1,2,4 or @FILE; several -p make every combination.",
         ),
-        click.option("--params", "grid", metavar="FILE", help="A table (.csv, .tsv, .jsonl) whose columns become {NAME}s."),
+        click.option("--params", metavar="FILE", help="A table (.csv, .tsv, .jsonl) whose columns become {NAME}s."),
         click.option("-C", "--colsep", metavar="REGEX", help="Cut the values of ::: and :::: into columns {1} {2} ..."),
         click.option("--pipe", is_flag=True, help="Cut standard input into blocks, one task each."),
         click.option("--block", type=BYTES, default="1MiB", show_default=True, help="Size of a block of --pipe."),
@@ -34,8 +34,8 @@ input_options = applied(
         click.option("--recstart", help="What a record of --pipe begins with."),
         click.option("--recend", help="What a record of --pipe ends with.  [default: a newline]"),
         click.option(
-            "--format", "input_format", default="auto", show_default=True,
-            type=click.Choice(["auto", "lines", "distcomp", "jsonl", "toml"]), help="What the file holds.",
+            "--format", default="auto", show_default=True,
+            type=click.Choice(["auto", "commands", "distcomp", "jsonl", "toml"]), help="What the file holds.",
         ),
         click.option("--keep-going", is_flag=True, help="Skip lines that cannot be read instead of submitting nothing."),
     )
@@ -48,13 +48,13 @@ task_options = applied(
         click.option("--time-limit", type=DURATION, metavar="TIME", help="Wall time of one attempt: 90s, 10m, 1h30m."),
         click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries more after a task failed by itself."),
         click.option("--priority", type=int, metavar="N", help="Larger first."),
-        click.option("--task-resource", "task_resources", type=TASK_RESOURCE, multiple=True, metavar="NAME=N",
+        click.option("--task-resource", type=TASK_RESOURCE, multiple=True, metavar="NAME=N",
                      help="What one task holds of a --resource: gpus=1."),
         click.option("--env", type=PAIR, multiple=True, metavar="NAME=VALUE", help="A variable for the tasks."),
-        click.option("--label", "labels", type=PAIR, multiple=True, metavar="NAME=VALUE", help="A label, for reports."),
+        click.option("--label", type=PAIR, multiple=True, metavar="NAME=VALUE", help="A label, for reports."),
         click.option("--cwd", metavar="DIR", help="Where the tasks run.  [default: here]"),
         click.option("--image", metavar="IMAGE", help="Run the tasks in containers of this image."),
-        click.option("--mount", "mounts", multiple=True, metavar="HOST:CONTAINER[:ro]", help="A folder the containers see."),
+        click.option("--mount", multiple=True, metavar="HOST:CONTAINER[:ro]", help="A folder the containers see."),
     )
 )  # fmt: skip
 
@@ -83,7 +83,7 @@ node_options = applied(
         click.option("--memory", type=BYTES, metavar="SIZE", help="Confine all tasks together to this much memory."),
         click.option("--memory-policy", default="ours", show_default=True, type=click.Choice(["ours", "distcomp", "fixed"]),
                      help="Learn and pack; distComp's thresholds; or fixed slots that never give back."),
-        click.option("--resource", "resources", type=NODE_RESOURCE, multiple=True, metavar="NAME=...",
+        click.option("--resource", type=NODE_RESOURCE, multiple=True, metavar="NAME=...",
                      help="What this machine has: gpus=0,1 (indexed) or licences=4 (counted)."),
         click.option("--pin", is_flag=True, help="Give every task cores of its own."),
         click.option("--price", type=USD, metavar="USD", help="Price of this machine an hour, for the costs."),
@@ -100,7 +100,7 @@ node_options = applied(
 
 shown_options = applied(
     (
-        click.option("-o", "--output", "show_output", is_flag=True,
+        click.option("-o", "--output", is_flag=True,
                      help="Print what tasks print, each task in one piece, as they end."),
         click.option("--group", is_flag=True, help="The same as --output."),
         click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the input."),
