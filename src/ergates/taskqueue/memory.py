@@ -102,10 +102,10 @@ class Sizing:
         if self.coarse is not None:
             self.coarse.began(now_ns)
 
-    def reached(self, reached: int) -> None:
-        self.fine.reached(self.task, self.features, reached)
+    def reached(self, reached: int, now_ns: int) -> None:
+        self.fine.reached(self.task, self.features, reached, now_ns)
         if self.coarse is not None:
-            self.coarse.reached(self.task, self.features, reached)
+            self.coarse.reached(self.task, self.features, reached, now_ns)
 
     def plateau_passed(self, length_ns: int) -> None:
         self.fine.plateau_passed(length_ns)

@@ -123,6 +123,7 @@ class NodePolicy:
             case LeasesRevoked(keys=keys):
                 for key in keys:
                     self._end(EndAttempt(key=key, reason="cancelled by the user"))
+                self._keep_oldest_running(now_ns)
             case DrainStarted(give_back=give_back):
                 self._drain(give_back)
             case _:
@@ -166,7 +167,7 @@ class NodePolicy:
         peak = max(event.peak_bytes, attempt.reached)
         if event.gave_back:
             if peak > 0:
-                attempt.sizing.reached(peak)
+                attempt.sizing.reached(peak, now_ns)
         else:
             share = attempt.share_of_peak(now_ns)
             if share is not None:

@@ -21,11 +21,15 @@ class PeakDistribution:
         ended: peaks of runs that ended, > 0.
         reached: what unfinished runs reached so far, > 0.
         imagined: peak of the imagined largest run, used when it is above everything seen.
+        known: how many runs' worth is known, which says how far beyond the highest the imagined one lies; None: the
+            number of runs that ended.
     """
 
     __slots__ = ("_above_mass", "_above_mean", "_above_square", "ended_count", "peaks", "reached_count")
 
-    def __init__(self, ended: Iterable[float], reached: Iterable[float], imagined: float) -> None:
+    def __init__(
+        self, ended: Iterable[float], reached: Iterable[float], imagined: float, known: float | None = None
+    ) -> None:
         # At equal values a run that ended comes before one that only reached it: it was still at risk there.
         runs = sorted([(peak, 0) for peak in ended] + [(peak, 1) for peak in reached])
         self.ended_count = sum(1 for _, unfinished in runs if not unfinished)
@@ -42,7 +46,8 @@ class PeakDistribution:
                 masses.append(mass)
             at_risk -= 1
         highest = runs[-1][0] if runs else 0.0
-        peaks.append(max(imagined, highest * (1.0 + 1.0 / math.sqrt(self.ended_count + 1))))
+        certainty = self.ended_count if known is None else known
+        peaks.append(max(imagined, highest * (1.0 + 1.0 / math.sqrt(certainty + 1))))
         masses.append(survival)
         self.peaks = peaks
         self._sum_up(masses)

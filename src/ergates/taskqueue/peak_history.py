@@ -21,6 +21,7 @@ REMEMBERED = 256
 WINDOW = 128
 """Runs remembered: recent enough to follow a change, enough for a 95 % quantile."""
 MOST_UNFINISHED = 512
+QUIET_HALF_LIFE_NS = 12_000_000_000
 REBUILD_NS = 50_000_000
 PLATEAU_MIN_NS = 200_000_000
 PREDICTED_FRACTION = 0.9
@@ -65,7 +66,8 @@ class PeakHistory:
     def __init__(self, name: str, capacity_bytes: int, settings: NodeSettings) -> None:
         self.name = name
         self.runs: deque[tuple[tuple[float, ...], float]] = deque(maxlen=WINDOW)
-        self.open: dict[TaskKey, tuple[tuple[float, ...], float]] = {}
+        self.open: dict[TaskKey, tuple[tuple[float, ...], float, int]] = {}
+        """Unfinished runs: features, bytes reached, and when they last grew."""
         self.ended = 0
         self.fit: SizeFit | None = None
         self.wall_ns = 0.0
@@ -92,11 +94,11 @@ class PeakHistory:
         if self.first_seen_ns is None:
             self.first_seen_ns = now_ns
 
-    def reached(self, task: TaskKey, features: tuple[float, ...], reached: int) -> None:
-        """An unfinished run has used this much so far."""
+    def reached(self, task: TaskKey, features: tuple[float, ...], reached: int, now_ns: int) -> None:
+        """An unfinished run has grown to this much."""
         if task not in self.open and len(self.open) >= MOST_UNFINISHED:
             del self.open[next(iter(self.open))]  # given back or cancelled long ago
-        self.open[task] = (features, reached)
+        self.open[task] = (features, reached, now_ns)
         self._dirty = True
 
     def plateau_passed(self, length_ns: int) -> None:
@@ -146,8 +148,8 @@ class PeakHistory:
     def distribution(self, now_ns: int) -> PeakDistribution:
         """Peaks divided by `scale(features)`; rebuilt at most every 50 ms."""
         current = self._distribution
-        stale = self._dirty or (self.ended == 0 and self.open)
-        if current is None or (stale and (now_ns - self._built_ns >= REBUILD_NS or self.ended < 4)):
+        old = now_ns - self._built_ns >= REBUILD_NS
+        if current is None or (self._dirty and (old or self.ended < 4)) or (old and self.ended == 0):
             current = self._rebuild(now_ns)
         return current
 
@@ -200,11 +202,13 @@ class PeakHistory:
             imagined = self._unknown_bytes * 0.5 ** (waited_ns / self._unknown_half_life_ns)
         if self.fit is None:
             ended = [peak for _, peak in self.runs]
-            reached = [used for _, used in self.open.values()]
+            reached = [used for _, used, _ in self.open.values()]
         else:
             ended = self._ratios(self.runs)
-            reached = self._ratios(self.open.values())
-        self._distribution = PeakDistribution(ended, reached, imagined)
+            reached = self._ratios((features, used) for features, used, _ in self.open.values())
+        # Unfinished runs that have not grown for long tell nearly as much as ended ones.
+        quiet = sum(1 - 0.5 ** ((now_ns - at_ns) / QUIET_HALF_LIFE_NS) for _, _, at_ns in self.open.values())
+        self._distribution = PeakDistribution(ended, reached, imagined, known=len(ended) + quiet)
         self._built_ns = now_ns
         self._dirty = False
         self._plain = None

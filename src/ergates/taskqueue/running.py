@@ -78,7 +78,7 @@ class Running:
         if used > self.reached:
             # Tell the history in steps of 5 %: it rebuilds its distribution for each.
             if used > 1.05 * self.reached or used - self.reached > settings.growth_worth_noting_bytes * 8:
-                self.sizing.reached(used)
+                self.sizing.reached(used, now_ns)
             self.reached = used
 
     def share_of_peak(self, now_ns: int) -> float | None:

@@ -62,9 +62,7 @@ def test_the_task_overrides_the_jobs_retries() -> None:
 
 
 def test_an_eviction_comes_back_larger_and_elsewhere() -> None:
-    back = judge(
-        lease(), Outcome.EVICTED, "given back", 300 * MIB, RetryLimits(), NOW, "here", peak_bytes=200 * MIB
-    )
+    back = judge(lease(), Outcome.EVICTED, "given back", 300 * MIB, RetryLimits(), NOW, "here", peak_bytes=200 * MIB)
     assert isinstance(back, Returned)
     assert back.requirement == Requirement(memory_bytes=memory_class(300 * MIB))
     assert back.past == PastFailures(memory=1, last_peak_bytes=200 * MIB)

@@ -90,6 +90,8 @@ class RuleOfThumb:
             case TasksLeased(leases=leases):
                 for lease in leases:
                     self.state.stage(lease, self._memory.sizing((lease.job, lease.task), lease.spec), now_ns)
+                if self._draining:
+                    self._drain(give_back=False)
             case OffersSeen(offers=offers):
                 self._offers, self._asked = in_order(offers), False
             case NodeSampled():
@@ -98,11 +100,7 @@ class RuleOfThumb:
                 for key in keys:
                     self._end(EndAttempt(key=key, reason="cancelled by the user"))
             case DrainStarted(give_back=give_back):
-                self._draining = True
-                for key in [staged.key for staged in self.state.staged] + (
-                    list(self.state.places) if give_back else []
-                ):
-                    self._end(HandBack(key=key, reason="the worker stops"))
+                self._drain(give_back)
             case _:
                 assert_never(event)
         if not self._draining:
@@ -168,6 +166,12 @@ class RuleOfThumb:
         self._actions.append(
             StartAttempt(key=staged.key, cpu_ids=place.slot.cpu_ids, indices=place.slot.indices, basis="not predicted")
         )
+
+    def _drain(self, give_back: bool) -> None:
+        self._draining = True
+        running = list(self.state.places) if give_back else []
+        for key in [staged.key for staged in self.state.staged] + running:
+            self._end(HandBack(key=key, reason="the worker stops"))
 
     def _end(self, action: EndAttempt | HandBack) -> None:
         place = self.state.places.get(action.key)
