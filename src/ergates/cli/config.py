@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ergates.cli.config_file import config_paths
+from ergates.cli.config_file import config_paths, load_defaults
 from ergates.cli.options import common_options, examples
 from ergates.cli.tables import Column, table_lines
 
@@ -61,7 +61,8 @@ def settings_of(ctx: click.Context, name: str) -> list[dict[str, Any]]:
     if name not in COMMANDS:
         raise click.UsageError(f"no command {name!r}", ctx=ctx)
     other: click.Command = import_module(f"ergates.cli.{name}").command
-    inner = click.Context(other, info_name=name, parent=ctx.parent, resilient_parsing=True)
+    defaults = load_defaults(name)
+    inner = click.Context(other, info_name=name, parent=ctx.parent, resilient_parsing=True, default_map=defaults)
     rows = []
     with inner.scope(cleanup=False):
         for parameter in other.params:

@@ -24,8 +24,10 @@ def config_paths() -> tuple[str, ...]:
     return (own,) if own else (os.path.join(base, "ergates", "config.toml"), "ergates.toml")
 
 
-def load_defaults() -> dict[str, Any]:
-    """Tables of the files by command, as click's `default_map` wants them; empty when there is no file.
+def load_defaults(command: str) -> dict[str, Any]:
+    """What the files say of one command, as click's `default_map` wants it; empty when there is no file.
+
+    Only that command's table is checked option by option, so that no command has to load the others.
 
     Raises:
         InputError: not TOML, or a command or option that does not exist.
@@ -33,12 +35,11 @@ def load_defaults() -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for path in config_paths():
         if os.path.exists(path):
-            for command, options in _read(path).items():
-                merged.setdefault(command, {}).update(options)
+            merged.update(_read(path, command))
     return merged
 
 
-def _read(path: str) -> dict[str, dict[str, Any]]:
+def _read(path: str, command: str) -> dict[str, Any]:
     import tomllib  # most machines have no such file
 
     try:
@@ -46,16 +47,17 @@ def _read(path: str) -> dict[str, dict[str, Any]]:
             tables = tomllib.load(file)
     except tomllib.TOMLDecodeError as error:
         raise InputError(str(error), source=path, expected="TOML, for example [run] and jobs = 4") from None
-    return {command: _checked(path, command, options) for command, options in tables.items()}
+    from ergates.cli.main import COMMANDS
+
+    for name in tables:
+        if name not in COMMANDS:
+            raise InputError(f"no command [{name}]", source=path, hint=nearest(name, COMMANDS))
+    return _checked(path, command, tables[command]) if command in tables else {}
 
 
 def _checked(path: str, command: str, options: object) -> dict[str, Any]:
     from importlib import import_module
 
-    from ergates.cli.main import COMMANDS
-
-    if command not in COMMANDS:
-        raise InputError(f"no command [{command}]", source=path, hint=nearest(command, COMMANDS))
     if not isinstance(options, Mapping):
         raise InputError(f"{command} is not a table", source=path, expected=f"[{command}] and its options below it")
     params = {parameter.name or "": parameter for parameter in import_module(f"ergates.cli.{command}").command.params}

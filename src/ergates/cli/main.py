@@ -112,7 +112,8 @@ def cli(ctx: click.Context) -> None:
     """Run heaps of work on the machine you have, inside the limits you set, and see what each task cost."""
     from ergates.cli.config_file import load_defaults
 
-    ctx.default_map = load_defaults()
+    name = ctx.invoked_subcommand or ""
+    ctx.default_map = {name: load_defaults(name)}
 
 
 def main() -> NoReturn:
