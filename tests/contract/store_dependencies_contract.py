@@ -7,7 +7,7 @@ from store_rig import Rig, at, back, commit, end, finish, ids, look, recount, re
 
 from ergates.cluster.task import TaskSpec
 from ergates.errors import UsageError
-from ergates.taskqueue.store import Cancelled, Failed
+from ergates.taskqueue.store import Cancelled, Failed, TaskView
 
 
 def after(*ranges: tuple[int, int]) -> TaskSpec:
@@ -69,7 +69,7 @@ class DependenciesContract:
         register(rig.store)
         leases = take(rig.store, 3)
         end(rig.store, commit(leases[2], Failed(reason="exit 1")))
-        views = {view.task: view for view in rig.store.tasks(job)}
+        views: dict[int, TaskView] = {view.task: view for view in rig.store.tasks(job)}
         assert states(rig.store, job) == {
             1: "leased",
             2: "leased",
@@ -100,7 +100,8 @@ class DependenciesContract:
         job = submit(rig.store, [FREE, after((1, 1)), after((2, 2)), after((1, 1))]).id
         register(rig.store)
         rig.store.cancel(job, [(4, 4)], "by hand", at(0))
-        end(rig.store, commit(*take(rig.store, 1), Failed(reason="x")))
+        (lease,) = take(rig.store, 1)
+        end(rig.store, commit(lease, Failed(reason="x")))
         assert rig.store.status(job).phase == "finished"
         assert rig.store.retry(job, [(1, 1)], at(1)) == 1
         assert states(rig.store, job) == {1: "ready", 2: "blocked", 3: "blocked", 4: "cancelled"}

@@ -234,6 +234,7 @@ class WorkersContract:
     def test_a_worker_may_say_that_the_user_cancelled(self, rig: Rig) -> None:
         job = submit(rig.store, 1).id
         register(rig.store)
-        end(rig.store, commit(*take(rig.store, 1), Cancelled(reason="halted")))
+        (lease,) = take(rig.store, 1)
+        end(rig.store, commit(lease, Cancelled(reason="halted")))
         assert [view.reason for view in rig.store.tasks(job)] == ["halted"]
         assert finish(rig.store, []).open_tasks == 0

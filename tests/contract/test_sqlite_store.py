@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 from store_contract import StoreContract
+from store_machine import StoreMachine
 from store_rig import LEASE_NS, Rig
 
 from ergates.drivers.stores.sqlite import SqliteStore
@@ -30,3 +33,23 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
 
 class TestSqliteStore(StoreContract):
     """Runs the contract once for each journal."""
+
+
+class SqliteMachine(StoreMachine):
+    """Opens a store file in the machine's directory."""
+
+    @staticmethod
+    def open_store(folder: Path) -> SqliteStore:
+        return SqliteStore(folder / "e.db", lease_ns=LEASE_NS, host="this-host", proc=folder)
+
+
+def test_the_store_agrees_with_the_model() -> None:
+    run_state_machine_as_test(SqliteMachine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_the_store_agrees_with_the_model_for_long() -> None:
+    run_state_machine_as_test(
+        SqliteMachine, settings=settings(max_examples=3000, stateful_step_count=60, deadline=None)
+    )
