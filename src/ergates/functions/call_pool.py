@@ -41,6 +41,7 @@ BATCH_NS = 30_000_000
 BATCH_CALLS_MAX = 512
 LOSSES_MAX = 2
 """How often a call that ended its interpreter is tried again."""
+_LONG_NS = 10_000_000
 _JOB = "calls"
 _running_pools: set[CallPool] = set()
 _GRACE_NS = Nanoseconds(2_000_000_000)
@@ -58,7 +59,7 @@ class Call:
     """
 
     __slots__ = ("alone", "begin", "error", "index", "losses", "name", "payload", "recalled", "result", "retries", "sink",
-                 "started", "time_limit_ns")  # fmt: skip
+                 "started", "started_ns", "time_limit_ns")  # fmt: skip
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Call:
         self.losses = 0
         self.recalled = self.alone = False
         self.started = -1  # turn of the pool's loop in which its slot said that it runs
+        self.started_ns = 0
         self.result: bytes | None = None
         self.error: BaseException | None = None
 
@@ -106,8 +108,9 @@ class CallPool:
         self.folder = Path(tempfile.mkdtemp(prefix="ergates-"))  # readable by this user only
         self._batch, self._show_output = batch, show_output
         self._packs = output_folder(self.folder, _JOB)
+        self._clock = SystemClock()
         try:
-            self._launcher = ProcessLauncher(self.folder, str(uuid.uuid4()), clock=SystemClock())
+            self._launcher = ProcessLauncher(self.folder, str(uuid.uuid4()), clock=self._clock)
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
@@ -193,8 +196,10 @@ class CallPool:
             if ending == "finish" and not (self._waiting or self._suspects or self._slot_of):
                 return
             self._feed()
-            # A time limit is watched by the launcher, inside `poll`; without one nothing happens unannounced.
-            waiter.poll(0 if arrived else 20 if self._timed else 1000 if self._slot_of else None)
+            # A time limit is watched by the launcher, inside `poll`, and a long call with others behind it by `_recall`;
+            # else nothing happens unannounced.
+            soon = self._timed or len(self._slot_of) > sum(bool(slot.calls) for slot in self._slots)
+            waiter.poll(0 if arrived else 20 if soon else 1000 if self._slot_of else None)
             self._asleep = False
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake_fd)
@@ -224,7 +229,7 @@ class CallPool:
                     suspect = self._suspects.popleft()
                     suspect.alone = True
                     self._give(slot, [suspect])
-            elif self._waiting and held <= batch // 2 and not any(call.alone for call in slot.calls.values()):
+            elif self._waiting and held <= batch // 2 and not self._is_stuck(slot):
                 fair = -(-len(self._waiting) // len(self._slots))
                 self._give(slot, self._take(min(batch - held, fair)))
 
@@ -260,18 +265,24 @@ class CallPool:
         if launches:
             self._launcher.launch(slot.number, launches)
 
+    def _is_stuck(self, slot: _Slot) -> bool:
+        """Whether it runs a suspect, or a call that takes much longer than others: then nothing should wait behind it."""
+        for call in slot.calls.values():  # the first one only
+            if call.alone or call.started < 0:
+                return call.alone
+            return self._clock.now_ns() - call.started_ns > 2 * self._estimate_ns + _LONG_NS
+        return False
+
     def _recall(self) -> None:
-        """Nothing waits: an idle slot takes over half of what stands behind a call that turned out to be long."""
-        idle = sum(not slot.calls for slot in self._slots)
-        if not idle:
+        """Nothing else waits: an idle slot takes over what stands behind a call that turned out to be long."""
+        if all(slot.calls for slot in self._slots):
             return
         for slot in self._slots:
-            held = list(slot.calls.items())
-            if len(held) < 2 or not 0 <= held[0][1].started < self._turn or any(call.recalled for _, call in held):
-                continue
-            for key, call in held[-(len(held) // 2) :]:
-                call.recalled = True
-                self._launcher.kill(slot.number, key, Nanoseconds(0))
+            if len(slot.calls) > 1 and self._is_stuck(slot):
+                for key, call in list(slot.calls.items())[1:]:
+                    if not call.recalled:
+                        call.recalled = True
+                        self._launcher.kill(slot.number, key, Nanoseconds(0))
 
     # --- what became of them ------------------------------------------------------------------
 
@@ -282,7 +293,8 @@ class CallPool:
             if slot is None:
                 continue
             if isinstance(event, Started):
-                slot.calls[event.key].started = self._turn
+                call = slot.calls[event.key]
+                call.started, call.started_ns = self._turn, event.at_ns
             else:
                 self._on_ended(slot, event)
 

@@ -78,7 +78,9 @@ class PythonSlot:
                 self._oldest_ns = ended[3]
             self._ended.append(ended)
             self._running = None
-        if not self._queue or wire.boottime_ns() - self._oldest_ns >= _COALESCE_NS:
+        # The end of a call that was announced goes out at once: so a process that dies did so in the call announced last.
+        old = wire.boottime_ns() - self._oldest_ns >= _COALESCE_NS
+        if old or not self._queue or self._announced == launch[0]:
             self._report(announce=False)
 
     # --- talking ------------------------------------------------------------------------------
