@@ -1,21 +1,20 @@
 """How fast are attempts started and ended, against `xargs -P2 -n1`?
 
-Runs `/bin/true` many times through two slots, in control groups where this machine has them, and the same number through
-xargs, turn about in one process, and prints medians. Nothing else of erg is measured: no store, no policy.
-
-    .venv/bin/python benchmarks/launcher_rate.py [--tasks 10000] [--rounds 3] [--groups auto|v2|v1|none]
+Runs `/bin/true` many times through the launcher's slots, in control groups where this machine has them, and the same
+number through xargs. Nothing else of erg is measured: no store, no policy. With 32 queued on a slot, ends are reported
+several at a time; with 1, every attempt waits for the worker's answer.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import subprocess
 import tempfile
 import time
 import uuid
 from pathlib import Path
+
+from _record import Bar, argument_parser, finish, in_turns, machine_facts, medians
 
 from ergates.clock import SystemClock
 from ergates.drivers.launchers.process import ProcessLauncher
@@ -62,30 +61,32 @@ def launcher_rate(launcher: ProcessLauncher, slots: list[int], tasks: int, queue
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__ or "", default_rounds=3)
     parser.add_argument("--tasks", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--groups", choices=("auto", "v2", "v1", "none"), default="auto")
-    arguments = parser.parse_args()
-    rates: dict[str, list[float]] = {}
+    options = parser.parse_args()
+    if options.quick:
+        options.tasks, options.rounds = min(options.tasks, 500), 1
+    facts = machine_facts()
+    tasks = options.tasks
     with tempfile.TemporaryDirectory() as folder:
-        launcher = ProcessLauncher(Path(folder), str(uuid.uuid4()), clock=SystemClock(), prefer=arguments.groups)
+        launcher = ProcessLauncher(Path(folder), str(uuid.uuid4()), clock=SystemClock(), prefer=options.groups)
         slots = [launcher.open_slot() for _ in range(SLOTS)]
         try:
-            for _ in range(arguments.rounds):
-                rates.setdefault("xargs -P2 -n1", []).append(xargs_rate(arguments.tasks))
-                for queued in (32, 1):
-                    rate = launcher_rate(launcher, slots, arguments.tasks, queued)
-                    rates.setdefault(f"launcher, {queued} queued per slot", []).append(rate)
+            contenders = {
+                "xargs": lambda: xargs_rate(tasks),
+                "launcher, 32 queued": lambda: launcher_rate(launcher, slots, tasks, 32),
+                "launcher, 1 queued": lambda: launcher_rate(launcher, slots, tasks, 1),
+            }
+            figures = in_turns(contenders, options.rounds)
         finally:
             launcher.close()
-    reference = statistics.median(rates["xargs -P2 -n1"])
-    print(f"groups: {launcher.group_kind}, {arguments.tasks} x /bin/true, {SLOTS} slots, {os.cpu_count()} cores")
-    print(f"{'':34} tasks/s  x xargs  (all rounds)")
-    for name, values in rates.items():
-        middle = statistics.median(values)
-        rounds = " ".join(f"{value:.0f}" for value in values)
-        print(f"{name:34} {middle:7.0f}  {middle / reference:7.2f}  ({rounds})")
+    rate = medians(figures)
+    for name, value in rate.items():
+        print(f"{name:20} {value:8,.0f} tasks/s  {value / rate['xargs']:.2f} x xargs")
+    bars = [Bar("tasks/s with 32 queued at least 1.0 x xargs", rate["launcher, 32 queued"] / rate["xargs"], 1.0)]
+    results = {"groups": launcher.group_kind, "tasks_per_second": figures, "median_tasks_per_second": rate}
+    finish("launcher_rate", options, facts, results, bars)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,9 +148,47 @@ def test_a_disk_that_is_full_from_the_start(small_disk: Path) -> None:
 
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "workers").write_text("a file")
+    worker = str(uuid.uuid4())
     with pytest.raises(LaunchError, match="writable directory"):
-        ProcessLauncher(tmp_path, str(uuid.uuid4()), clock=SystemClock())
-    assert not list(Path("/sys/fs/cgroup").glob("**/ergates-*"))
+        ProcessLauncher(tmp_path, worker, clock=SystemClock())
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/ergates-{worker}"))
+
+
+NOBODY = (
+    "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+    # may read everything, because this Python may lie in a home directory; may write nothing
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv to become nobody")
+def test_without_any_privilege_it_falls_back_to_process_trees() -> None:
+    script = (
+        "import sys, uuid, pathlib, os; from ergates.clock import SystemClock\n"
+        "from ergates.drivers.launchers.process import ProcessLauncher\n"
+        "from ergates.taskqueue.launching import Ended, Launch\n"
+        "launcher = ProcessLauncher(pathlib.Path(sys.argv[1]), str(uuid.uuid4()), clock=SystemClock())\n"
+        "slot = launcher.open_slot()\n"
+        "argv = ('sh', '-c', 'setsid -f sleep 1000; id -u; exit 3')\n"
+        "launcher.launch(slot, [Launch(key=('j', 1, 1), argv=argv, env=dict(os.environ), output_job='j')])\n"
+        "end = None\n"
+        "while not isinstance(end, Ended): end = next(iter(reversed(launcher.poll(10))), None)\n"
+        "print(launcher.group_kind, end.exit_code, launcher.spool_paths(slot)[0].exists(), len(launcher.group_reasons))\n"
+        "launcher.close()\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 65534, 65534)
+        done = subprocess.run(
+            [*NOBODY, sys.executable, "-c", script, folder],
+            cwd="/",
+            env={**ENV, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        packs = [path.read_text() for path in Path(folder).glob("jobs/j/output/*.pack")]
+    assert (done.stdout, done.stderr) == ("tree 3 True 2\n", "")
+    assert packs == ["65534\n"]
 
 
 def rss_bytes(pid: int) -> int:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_RECENT_S = 0.005
+
+
 class ProcessTree:
     """Slots without groups. `kill_all` reaches what descends from this process."""
 
@@ -24,6 +27,15 @@ class ProcessTree:
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
+        self._children: dict[int, list[int]] = {}
+        self._seen_at_s = 0.0
+
+    def recent_children(self) -> dict[int, list[int]]:
+        """Who is whose child, a few milliseconds old at most: one walk serves the samples of all slots."""
+        now_s = time.monotonic()
+        if now_s - self._seen_at_s > _RECENT_S:
+            self._children, self._seen_at_s = children_by_parent(self._proc), now_s
+        return self._children
 
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "proc": self._proc}
@@ -32,7 +44,7 @@ class ProcessTree:
         """Nothing to make."""
 
     def slot(self, number: int, helper_pid: int = 0, *, warm: bool = False) -> TreeSlot:  # noqa: ARG002  slots have no name here
-        return TreeSlot(helper_pid, warm=warm, proc=self._proc)
+        return TreeSlot(self, helper_pid, warm=warm, proc=self._proc)
 
     def set_memory_limit(self, limit_bytes: int) -> bool:  # noqa: ARG002  the kernel has no limit for a tree
         return False
@@ -54,7 +66,8 @@ class ProcessTree:
 class TreeSlot:
     """One slot: the processes below its helper."""
 
-    def __init__(self, helper_pid: int, *, warm: bool, proc: str) -> None:
+    def __init__(self, tree: ProcessTree, helper_pid: int, *, warm: bool, proc: str) -> None:
+        self._tree = tree
         self._helper_pid, self._warm, self._proc = helper_pid, warm, proc
 
     def create(self) -> None:
@@ -65,7 +78,8 @@ class TreeSlot:
 
     def used_bytes(self) -> int | None:
         """Resident anonymous and shared memory of what the slot runs (not of its helper)."""
-        return files.resident_bytes(self.procs(), self._proc)
+        below = _below(self._helper_pid, self._tree.recent_children())
+        return files.resident_bytes([self._helper_pid, *below] if self._warm else below, self._proc)
 
     def reset_peak(self) -> None:
         """There is no peak to reset."""
@@ -121,24 +135,24 @@ class TreeSlot:
 
 def descendants(root: int, proc: str = "/proc") -> list[int]:
     """Pids of the living children of `root`, their children, and so on (zombies left out), parents before children."""
+    return _below(root, children_by_parent(proc))
+
+
+def children_by_parent(proc: str = "/proc") -> dict[int, list[int]]:
+    """Every living process, by its parent."""
     children: dict[int, list[int]] = {}
     for name in os.listdir(proc):
         if not name.isdigit():
             continue
         try:
             with open(f"{proc}/{name}/stat", "rb", buffering=0) as file:
-                state, parent = file.read(512).rpartition(b")")[2].split(None, 2)[:2]
-        except (OSError, ValueError):  # it ended while we looked
+                fields = file.read(512).rpartition(b")")[2].split(None, 18)
+        except OSError:  # it ended while we looked
             continue
-        if state not in (b"Z", b"X"):
-            children.setdefault(int(parent), []).append(int(name))
-    found: list[int] = []
-    waiting = [root]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
+        # A zombie with more than one thread lives on in those; see proc_pid_stat(5) for the fields.
+        if len(fields) > 17 and (fields[0] not in b"ZX" or int(fields[17]) > 1):
+            children.setdefault(int(fields[1]), []).append(int(name))
+    return children
 
 
 def kill_descendants(root: int, timeout_s: float, proc: str = "/proc") -> bool:
@@ -150,3 +164,13 @@ def kill_descendants(root: int, timeout_s: float, proc: str = "/proc") -> bool:
             return False
         time.sleep(0.002)
     return True
+
+
+def _below(root: int, children: dict[int, list[int]]) -> list[int]:
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found

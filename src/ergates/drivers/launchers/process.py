@@ -93,6 +93,7 @@ class ProcessLauncher:
         """Whether `memory_limit_bytes` is a hard limit on what runs here."""
         self._slots: dict[int, SlotLink] = {}
         self._by_fd: dict[int, SlotLink] = {}
+        self._warm: list[SlotLink] = []
         self._free_numbers: list[int] = []
         self._failed_starts = 0
         self._events: list[LaunchEvent] = []
@@ -107,6 +108,8 @@ class ProcessLauncher:
         number = heapq.heappop(self._free_numbers) if self._free_numbers else len(self._slots)
         link = SlotLink(number, kind == "python", self._offset_ns, self._mark)
         self._slots[number] = link
+        if link.warm:
+            self._warm.append(link)
         self._connect(link)
         return number
 
@@ -280,8 +283,7 @@ class ProcessLauncher:
         link.end_pending(status, bool(oom_kills) and status == signal.SIGKILL, self._events)
         link.disconnect()
         if link.closing:
-            del self._slots[number]
-            heapq.heappush(self._free_numbers, number)
+            self._forget(link)
             return
         self._failed_starts = 0 if was_ready else self._failed_starts + 1
         if self._failed_starts >= _FAILED_STARTS_MAX:
@@ -304,15 +306,20 @@ class ProcessLauncher:
         if not any(link.pid for link in self._slots.values()) and self._slots:
             raise LaunchError(f"cannot start tasks: the supervisor ended at once\n{words}")
         self._supervisor = self._start_supervisor()
-        for number, link in list(self._slots.items()):
+        for link in list(self._slots.values()):
             link.end_pending(None, False, self._events)
             link.disconnect()
             if link.closing:
-                del self._slots[number]
-                heapq.heappush(self._free_numbers, number)
+                self._forget(link)
             else:
                 link.connect()
                 self._connect(link)
+
+    def _forget(self, link: SlotLink) -> None:
+        del self._slots[link.number]
+        heapq.heappush(self._free_numbers, link.number)
+        if link.warm:
+            self._warm.remove(link)
 
     def _kill_groups(self) -> None:
         if self.group_kind == "tree":
@@ -376,8 +383,8 @@ class ProcessLauncher:
 
     def _mind_warm_slots(self) -> None:
         """Time limits of calls, calls to be killed that turned out to run, and interpreters that do not end."""
-        for link in self._slots.values():
-            if not link.warm or link.frozen_ns or link.group is None:
+        for link in self._warm:
+            if link.frozen_ns or link.group is None:
                 continue
             now_ns = wire.boottime_ns()
             running = link.running()
@@ -392,8 +399,8 @@ class ProcessLauncher:
 
     def _shorten(self, wait_s: float) -> float:
         """The wait until the next moment at which a warm slot needs us."""
-        for link in self._slots.values():
-            if link.warm and not link.frozen_ns:
+        for link in self._warm:
+            if not link.frozen_ns:
                 at_ns = link.ending.kill_ns if link.ending is not None else link.deadline_ns
                 if at_ns:
                     wait_s = min(wait_s, max(0.0, (at_ns - wire.boottime_ns()) / 1e9))
