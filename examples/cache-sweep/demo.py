@@ -28,8 +28,9 @@ def shown(path: Path) -> str:
 
 def step(*argv: str | Path) -> None:
     """Print a command as it would be typed, then run it; its failure is ours."""
-    print("\n$", shlex.join(shown(word) if isinstance(word, Path) else word for word in argv), flush=True)
-    code = subprocess.run([str(word) for word in argv], check=False).returncode
+    words = [shown(word) if isinstance(word, Path) else word for word in argv]
+    print("\n$", shlex.join(words), flush=True)
+    code = subprocess.run(words, check=False).returncode
     if code:
         sys.exit(code)
 
@@ -38,7 +39,7 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     table, results, figure, state = OUT / "grid.csv", OUT / "results.jsonl", OUT / "miss-ratios.png", OUT / "state"
     print(f"{grid.write(table)} runs in {shown(table)}")
-    step(ERG, "run", "--state", state, "--cwd", HERE, "--params", table, TEMPLATE)
+    step(ERG, "run", "--state", state, "--name", "cache-sweep", "--cwd", HERE, "--params", table, TEMPLATE)
     step(ERG, "export", "--state", state, "--format", "jsonl", "--with-output", "--to", results)
     step(Path(sys.executable), HERE / "collect.py", results, figure)
 

@@ -10,12 +10,12 @@ from policies import POLICIES
 
 TRACES = (
     # alpha, requests, objects: short traces take some 30 MB, the longest several hundred
-    (0.7, 80_000, 8_000),
-    (0.9, 150_000, 15_000),
-    (1.1, 300_000, 30_000),
-    (0.7, 600_000, 60_000),
-    (0.9, 1_200_000, 120_000),
-    (1.1, 2_400_000, 240_000),
+    (0.7, 60_000, 6_000),
+    (0.9, 120_000, 12_000),
+    (1.1, 240_000, 24_000),
+    (0.7, 500_000, 50_000),
+    (0.9, 1_000_000, 100_000),
+    (1.1, 2_000_000, 200_000),
 )
 SIZE_FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4)
 """Cache sizes as shares of the objects there are."""
