@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file that holds jobs, tasks, leases and the ledger.
 
 This class only hands each call to the file that does it, on the connection of the calling thread. Several processes and
-threads may use one store at once; an object must not be used across `fork`.
+threads may use one store at once; an object must not be used across `fork`. What only some calls need is imported by
+them: `erg status` reads, and should start at once.
 """
 
 from __future__ import annotations
@@ -16,14 +17,7 @@ from ergates.cluster.job import JobSpec, JobStatus
 from ergates.cluster.node import WorkerInfo
 from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
-from ergates.drivers.stores import (
-    sqlite_edit,
-    sqlite_exchange,
-    sqlite_history,
-    sqlite_read,
-    sqlite_submit,
-    sqlite_workers,
-)
+from ergates.drivers.stores import sqlite_read
 from ergates.drivers.stores.sqlite_connection import Journal, StoreConnection
 from ergates.taskqueue.store import Commit, Exchanged, Lease, PastPeak, Submitted, TaskView, Want
 from ergates.units import SECOND_NS, Nanoseconds
@@ -85,20 +79,30 @@ class SqliteStore:
 
     def submit(self, job: JobSpec, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, again: bool = False) -> Submitted:
         """The store is locked while `tasks` after the first 10,000 are read: read slow sources beforehand."""
+        from ergates.drivers.stores import sqlite_submit
+
         return sqlite_submit.submit(self.connection(), job, tasks, now_ns, again=again)
 
     def set_phase(self, job: JobId, phase: str, now_ns: Nanoseconds) -> None:
+        from ergates.drivers.stores import sqlite_edit
+
         sqlite_edit.set_phase(self.connection(), job, phase, now_ns)
 
     def cancel(self, job: JobId, tasks: Sequence[tuple[int, int]], reason: str, now_ns: Nanoseconds) -> int:
+        from ergates.drivers.stores import sqlite_edit
+
         return sqlite_edit.cancel(self.connection(), job, tasks, reason, now_ns)
 
     def retry(self, job: JobId, tasks: Sequence[tuple[int, int]], now_ns: Nanoseconds) -> int:
+        from ergates.drivers.stores import sqlite_edit
+
         return sqlite_edit.retry(self.connection(), job, tasks, now_ns)
 
     # --- Exchanger ----------------------------------------------------------------------------
 
     def register(self, worker: WorkerInfo, now_ns: Nanoseconds) -> None:
+        from ergates.drivers.stores import sqlite_workers
+
         sqlite_workers.register(self.connection(), worker, now_ns)
 
     def exchange(
@@ -109,12 +113,18 @@ class SqliteStore:
         now_ns: Nanoseconds,
         jobs: Sequence[JobId] = (),
     ) -> Exchanged:
+        from ergates.drivers.stores import sqlite_exchange
+
         return sqlite_exchange.exchange(self.connection(), worker, commits, want, now_ns, jobs)
 
     def expired(self, now_ns: Nanoseconds, live_boot_id: str = "") -> tuple[Lease, ...]:
+        from ergates.drivers.stores import sqlite_workers
+
         return sqlite_workers.expired(self.connection(), now_ns, live_boot_id, self._host, self._proc)
 
     def leave(self, worker: str, now_ns: Nanoseconds) -> None:
+        from ergates.drivers.stores import sqlite_workers
+
         sqlite_workers.leave(self.connection(), worker, now_ns)
 
     # --- Reader -------------------------------------------------------------------------------
@@ -146,7 +156,11 @@ class SqliteStore:
     # --- History ------------------------------------------------------------------------------
 
     def remember_peaks(self, peaks: Sequence[PastPeak]) -> None:
+        from ergates.drivers.stores import sqlite_history
+
         sqlite_history.remember_peaks(self.connection(), peaks)
 
     def recall_peaks(self) -> tuple[PastPeak, ...]:
+        from ergates.drivers.stores import sqlite_history
+
         return sqlite_history.recall_peaks(self.connection())

@@ -14,7 +14,7 @@ range of keys.
 
 from __future__ import annotations
 
-import secrets
+import os
 import sqlite3
 from collections.abc import Callable
 
@@ -202,10 +202,12 @@ def schema_is_current(connection: sqlite3.Connection, path: str) -> bool:
     Raises:
         StoreError: the file belongs to another program, or to a newer Ergates.
     """
+    if (
+        _number(connection, "schema_version") == 0
+    ):  # read first: when it is not 0, the creator has written the others, too
+        return False
     application = _number(connection, "application_id")
     version = _number(connection, "user_version")
-    if application == 0 and version == 0 and _number(connection, "schema_version") == 0:
-        return False
     if application != APPLICATION_ID:
         raise StoreError(
             f"{path} is an SQLite database of another program, not an Ergates store.\n"
@@ -226,7 +228,8 @@ def _create_or_migrate(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
         # Every store counts its fences from its own random place, so a worker that outlives a deleted state
         # directory cannot commit into the one that took its place.
-        connection.execute("INSERT INTO store(id, fence, now_ns) VALUES (1, ?, 0)", (secrets.randbits(30) << 32,))
+        start = int.from_bytes(os.urandom(4), "big") >> 2
+        connection.execute("INSERT INTO store(id, fence, now_ns) VALUES (1, ?, 0)", (start << 32,))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     else:
         for step in range(version, SCHEMA_VERSION):
