@@ -124,7 +124,7 @@ def test_nothing_frozen_outlives_a_killed_worker(tmp_path: Path, prefer: str) ->
     made = Crew(tmp_path, prefer, frozen=True)
     try:
         made.kill_worker()
-        made.wait_until_gone(1.0)
+        made.wait_until_gone(5.0)
     finally:
         made.finish()
 
@@ -153,7 +153,7 @@ def test_the_next_start_ends_what_is_left_when_all_of_us_are_killed_at_once(tmp_
         made.worker.wait()
         assert [pid for pid in made.pids if alive(pid)] == made.pids
         assert len(clean_leftovers(made.state)) == 1
-        made.wait_until_gone(1.0)
+        made.wait_until_gone(5.0)
         assert list((made.state / "workers").iterdir()) == []
         assert clean_leftovers(made.state) == []
     finally:
@@ -166,7 +166,7 @@ def test_a_living_worker_is_left_alone(tmp_path: Path) -> None:
         assert clean_leftovers(made.state) == []
         assert [pid for pid in made.pids if alive(pid)] == made.pids
         made.kill_worker()
-        made.wait_until_gone(1.0)
+        made.wait_until_gone(5.0)
     finally:
         made.finish()
 
@@ -196,6 +196,6 @@ def test_interrupts_from_the_terminal_do_not_reach_attempts(tmp_path: Path) -> N
         assert os.getsid(made.supervisor) != os.getsid(made.worker.pid)
         assert made.everything() == [made.supervisor, *made.helpers, *made.pids]
         made.kill_worker()
-        made.wait_until_gone(1.0)
+        made.wait_until_gone(5.0)
     finally:
         made.finish()
