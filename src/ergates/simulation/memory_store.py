@@ -1,0 +1,394 @@
+"""A store in memory: the same protocols as the real ones, small enough to be seen to be right.
+
+It is what simulated workers talk to, and the yardstick of the contract suite: where a real store and this one differ, one
+of them is wrong. Tasks lie in dictionaries, their states and counters in `memory_job.py`; every call is one step that is
+checked first and written after, so it happens whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from itertools import islice
+
+from msgspec.structs import replace
+
+from ergates.cluster.attempt import Attempt
+from ergates.cluster.job import JobSpec, JobStatus
+from ergates.cluster.node import WorkerInfo
+from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
+from ergates.cluster.task_state import TERMINAL, TaskState
+from ergates.errors import UnknownJobError, UsageError
+from ergates.simulation.memory_job import Ranges, StoredJob, StoredLease, StoredTask
+from ergates.simulation.memory_members import Members
+from ergates.taskqueue.store import (
+    Cancelled,
+    Commit,
+    Done,
+    Exchanged,
+    Failed,
+    Lease,
+    Offer,
+    PastPeak,
+    Returned,
+    Submitted,
+    TaskView,
+    Want,
+)
+from ergates.units import Nanoseconds
+
+LEASE_NS = 40_000_000_000
+OFFERS_MAX = 64
+AVOID_FOR_LEASES = 2
+"""A task that should avoid a host waits so many lease times for another host, then goes anywhere."""
+PEAKS_KEPT = 256
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What all handles on one store count on together."""
+
+    fence: int = 0
+    now_ns: int = 0
+
+
+class MemoryStore:
+    """Submitter, Exchanger, Reader and History.
+
+    Args:
+        lease_ns: a worker that was silent for longer has lost its leases.
+        host: the host this store is used from; of workers on it can be told at once whether they are dead.
+        runs: whether the process with this number and start time still runs on that host.
+    """
+
+    def __init__(
+        self, lease_ns: int = LEASE_NS, *, host: str = "", runs: Callable[[int, int], bool] | None = None
+    ) -> None:
+        self.lease_ns = lease_ns
+        self.members = Members(lease_ns, host, runs)
+        self._jobs: dict[JobId, StoredJob] = {}
+        self._classes: dict[Requirement, int] = {}
+        self._requirements: dict[int, Requirement] = {}
+        self._shared = _Shared()
+        self._held: dict[str, dict[tuple[JobId, TaskId], StoredLease]] = {}
+        self._ledger: list[tuple[JobId, TaskId, Attempt]] = []
+        self._peaks: dict[str, deque[PastPeak]] = {}
+        self._ahead_ns = 0
+
+    def open_again(self) -> MemoryStore:
+        """Another handle on the same store, as another process would have it, with a clock of its own."""
+        handle = copy(self)
+        handle._ahead_ns = 0
+        return handle
+
+    # --- Submitter --------------------------------------------------------------------------------
+
+    def submit(self, job: JobSpec, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, again: bool = False) -> Submitted:
+        """See Submitter.submit."""
+        known = self._known(job.key, again)
+        if known is not None:
+            return known
+        specs = list(tasks)
+        self._time(now_ns)
+        stored = StoredJob(JobId(f"j{len(self._jobs) + 1}"), job, specs, now_ns, self.class_id)
+        self._jobs[stored.id] = stored
+        return Submitted(id=stored.id, total=len(specs), resumed=False, done=0)
+
+    def set_phase(self, job: JobId, phase: str, now_ns: Nanoseconds) -> None:
+        """See Submitter.set_phase."""
+        if phase not in ("active", "paused", "cancelled"):
+            raise UsageError(f"a job can be made active, paused or cancelled, not {phase!r}")
+        stored = self._job(job)
+        self._time(now_ns)
+        if stored.finished_ns is not None or stored.phase == phase:
+            return
+        if stored.phase == "cancelled":
+            raise UsageError(f"job {job} was cancelled\n  hint: `erg retry {job}` takes its tasks back")
+        stored.phase = phase
+        if phase == "cancelled":
+            stored.cancel([(1, len(stored.tasks))], "its job was cancelled", now_ns, cascade=False)
+
+    def cancel(self, job: JobId, tasks: Sequence[tuple[int, int]], reason: str, now_ns: Nanoseconds) -> int:
+        """See Submitter.cancel."""
+        self._time(now_ns)
+        return self._job(job).cancel(tasks, clean_text(reason), now_ns)
+
+    def retry(self, job: JobId, tasks: Sequence[tuple[int, int]], now_ns: Nanoseconds) -> int:
+        """See Submitter.retry."""
+        self._time(now_ns)
+        return self._job(job).retry(tasks)
+
+    # --- Exchanger --------------------------------------------------------------------------------
+
+    def register(self, worker: WorkerInfo, now_ns: Nanoseconds) -> None:
+        """See Exchanger.register."""
+        at_ns = self._time(now_ns)
+        self._give_back_all(worker.id, now_ns)
+        self.members.register(worker, at_ns)
+
+    def exchange(
+        self,
+        worker: str,
+        commits: Sequence[Commit],
+        want: Sequence[Want],
+        now_ns: Nanoseconds,
+        jobs: Sequence[JobId] = (),
+    ) -> Exchanged:
+        """See Exchanger.exchange."""
+        asked = [self._job(job) for job in jobs]
+        at_ns = self._time(now_ns)
+        if not self.members.beat(worker, at_ns):
+            return Exchanged(refused=tuple((c.job, c.task, c.fence) for c in commits), stale=True)
+        refused = tuple((c.job, c.task, c.fence) for c in commits if not self._commit(worker, c, now_ns))
+        for stored in self._jobs.values():
+            stored.wake(at_ns)
+        leases = [lease for row in want for lease in self._lease(worker, row, at_ns)]
+        shown = [job for job in (asked or self._jobs.values()) if job.leases_out]
+        next_ready = [ready_ns for job in shown if (ready_ns := job.next_ready_ns()) is not None]
+        held = self._held.get(worker, {})
+        counted = asked or [job for job in self._jobs.values() if job.finished_ns is None]
+        return Exchanged(
+            leases=tuple(leases),
+            refused=refused,
+            offers=self._offers(worker, shown, at_ns),
+            revoked=tuple((*place, held[place].fence) for place in sorted(held) if held[place].revoked),
+            next_ready_ns=Nanoseconds(min(next_ready) - self._ahead_ns) if next_ready else None,
+            open_tasks=sum(job.open_tasks for job in counted),
+        )
+
+    def expired(self, now_ns: Nanoseconds, live_boot_id: str = "") -> tuple[Lease, ...]:
+        """See Exchanger.expired."""
+        holders = [name for name, held in self._held.items() if held]
+        gone = self.members.condemn(self._time(now_ns), holders, live_boot_id)
+        return tuple(
+            self._as_lease(self._jobs[job].tasks[task - 1], self._held[name][job, task])
+            for name in gone
+            for job, task in sorted(self._held.get(name, {}))
+        )
+
+    def leave(self, worker: str, now_ns: Nanoseconds) -> None:
+        """See Exchanger.leave."""
+        self._time(now_ns)
+        self._give_back_all(worker, now_ns)
+        self.members.leave(worker)
+
+    # --- Reader and History -----------------------------------------------------------------------
+
+    def jobs(self) -> tuple[JobStatus, ...]:
+        """See Reader.jobs."""
+        return tuple(job.status() for job in reversed(self._jobs.values()))
+
+    def spec(self, job: JobId) -> JobSpec:
+        """See Reader.spec."""
+        return self._job(job).spec
+
+    def status(self, job: JobId) -> JobStatus:
+        """See Reader.status."""
+        return self._job(job).status()
+
+    def tasks(
+        self,
+        job: JobId,
+        *,
+        states: Sequence[TaskState] = (),
+        ids: Sequence[tuple[int, int]] = (),
+        limit: int | None = None,
+    ) -> Iterator[TaskView]:
+        """See Reader.tasks."""
+        stored = self._job(job)
+        chosen = (stored.tasks[number - 1] for number in stored.numbers(ids or ((1, len(stored.tasks)),)))
+        wanted = (task for task in chosen if not states or task.state in states)
+        return (stored.view(task, self._ahead_ns) for task in islice(wanted, limit))
+
+    def attempts(self, job: JobId, *, ids: Ranges = (), since_row: int = 0) -> Iterator[tuple[int, TaskId, Attempt]]:
+        """See Reader.attempts."""
+        self._job(job)
+        return (
+            (row, task, attempt)
+            for row, (owner, task, attempt) in enumerate(self._ledger, 1)
+            if row > since_row and owner == job and (not ids or any(first <= task <= last for first, last in ids))
+        )
+
+    def remember_peaks(self, peaks: Sequence[PastPeak]) -> None:
+        """See History.remember_peaks."""
+        for peak in peaks:
+            self._peaks.setdefault(peak.shape, deque(maxlen=PEAKS_KEPT)).append(peak)
+
+    def recall_peaks(self) -> tuple[PastPeak, ...]:
+        """See History.recall_peaks."""
+        return tuple(peak for shape in sorted(self._peaks) for peak in self._peaks[shape])
+
+    # --- laws -------------------------------------------------------------------------------------
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError when counters, states and leases do not agree with a recount."""
+        leased = 0
+        for job in self._jobs.values():
+            job.check_invariants()
+            leased += job.counts[TaskState.LEASED]
+        held = [(worker, place, lease) for worker, leases in self._held.items() for place, lease in leases.items()]
+        assert len(held) == leased, "leases and leased tasks differ in number"
+        fences = {lease.fence for _, _, lease in held}
+        assert len(fences) == len(held), "two leases have one fence"
+        for worker, (job_id, task), lease in held:
+            assert self._jobs[job_id].tasks[task - 1].lease is lease, f"{job_id}/{task} is leased, but not to {worker}"
+            assert lease.worker == worker
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def class_id(self, requirement: Requirement) -> int:
+        number = self._classes.setdefault(requirement, len(self._classes) + 1)
+        self._requirements[number] = requirement
+        return number
+
+    def _job(self, job: JobId) -> StoredJob:
+        stored = self._jobs.get(job)
+        if stored is None:
+            raise UnknownJobError(f"no job {job!r} in this store\n  hint: `erg status` lists the jobs")
+        return stored
+
+    def _known(self, key: str, again: bool) -> Submitted | None:
+        jobs = [job for job in self._jobs.values() if job.spec.key == key]
+        unfinished = [job for job in jobs if job.finished_ns is None and job.phase != "cancelled"]
+        if unfinished:
+            job = unfinished[-1]
+            return Submitted(id=job.id, total=len(job.tasks), resumed=True, done=job.counts[TaskState.DONE])
+        if jobs and not again:
+            job = jobs[-1]
+            return Submitted(id=job.id, total=len(job.tasks), resumed=False, done=job.counts[TaskState.DONE])
+        return None
+
+    def _time(self, now_ns: int) -> int:
+        """Store time: never back; a clock that was set back is carried forward by what it lies behind."""
+        behind_ns = self._shared.now_ns - (now_ns + self._ahead_ns)
+        if behind_ns > 1_000_000_000:
+            self._ahead_ns += behind_ns
+        self._shared.now_ns = max(self._shared.now_ns, now_ns + self._ahead_ns)
+        return self._shared.now_ns
+
+    def _commit(self, worker: str, commit: Commit, now_ns: int) -> bool:
+        """End one lease; False when it is not ours to end."""
+        stored = self._jobs.get(commit.job)
+        if stored is None or not 1 <= commit.task <= len(stored.tasks):
+            return False
+        task = stored.tasks[commit.task - 1]
+        lease = task.lease
+        if not self._may_commit(worker, commit, lease):
+            return False
+        assert lease is not None
+        del self._held[lease.worker][stored.id, task.id]
+        task.lease = None
+        if commit.attempt is not None:
+            attempt = commit.attempt
+            attempt = replace(
+                attempt,
+                worker=attempt.worker or lease.worker,
+                host=attempt.host or self.members.host_of(lease.worker),
+                reason=clean_text(attempt.reason),
+            )
+            self._ledger.append((stored.id, task.id, attempt))
+            task.attempts += 1
+            stored.add_to_sums(attempt)
+        verdict = commit.verdict
+        if lease.revoked and isinstance(verdict, Returned):
+            verdict = Cancelled(reason=lease.reason)  # the user cancelled it: it does not go back
+        match verdict:
+            case Done():
+                stored.finish(task, now_ns)
+            case Failed(reason=reason):
+                stored.end_badly(task, TaskState.FAILED, clean_text(reason), now_ns)
+            case Cancelled(reason=reason):
+                stored.end_badly(task, TaskState.CANCELLED, clean_text(reason or lease.reason), now_ns)
+            case Returned():
+                reason = "" if commit.attempt is None else clean_text(commit.attempt.reason)
+                not_before_ns = verdict.not_before_ns + self._ahead_ns if verdict.not_before_ns else 0
+                stored.take_back(task, replace(verdict, not_before_ns=not_before_ns), reason, self._shared.now_ns)
+        return True
+
+    def _may_commit(self, worker: str, commit: Commit, lease: StoredLease | None) -> bool:
+        """The fence: only while the very lease stands, and only its holder, or anybody once the holder was found dead."""
+        if lease is None or lease.fence != commit.fence:
+            return False
+        return lease.worker == worker or self.members.may_reap(lease.worker)
+
+    def _lease(self, worker: str, want: Want, at_ns: int) -> list[Lease]:
+        stored = self._jobs.get(want.job)
+        if stored is None or not stored.leases_out:
+            return []
+        leases = []
+        for task in self._visible(stored, worker, want.class_id, want.priority, at_ns)[: max(0, want.count)]:
+            self._shared.fence += 1
+            stored.lease(task, StoredLease(self._shared.fence, worker))
+            assert task.lease is not None
+            self._held.setdefault(worker, {})[stored.id, task.id] = task.lease
+            leases.append(self._as_lease(task, task.lease))
+        return leases
+
+    def _visible(self, job: StoredJob, worker: str, class_id: int, priority: int, at_ns: int) -> list[StoredTask]:
+        """Ready tasks of one row that this worker may have, smallest ids first."""
+        ready = job.lanes.get((class_id, priority), {})
+        return [task for _, task in sorted(ready.items()) if self._sees(worker, task, at_ns)]
+
+    def _sees(self, worker: str, task: StoredTask, at_ns: int) -> bool:
+        host = self.members.host_of(worker)
+        if not task.avoid_host or task.avoid_host != host:
+            return True
+        waited_ns = at_ns - task.ready_since_ns
+        return waited_ns > AVOID_FOR_LEASES * self.lease_ns or not self.members.others_live(host, at_ns)
+
+    def _offers(self, worker: str, jobs: Sequence[StoredJob], at_ns: int) -> tuple[Offer, ...]:
+        rows = []
+        for job in jobs:
+            for (class_id, priority), ready in job.lanes.items():
+                waiting = sum(1 for task in ready.values() if not task.avoid_host or self._sees(worker, task, at_ns))
+                if waiting:
+                    rows.append(
+                        (
+                            -(priority + job.aged(self._shared.now_ns - self._ahead_ns)),
+                            int(job.id[1:]),
+                            class_id,
+                            priority,
+                            waiting,
+                        )
+                    )
+        return tuple(
+            Offer(
+                job=JobId(f"j{number}"),
+                class_id=class_id,
+                requirement=self._requirements[class_id],
+                priority=priority,
+                waiting=waiting,
+            )
+            for _, number, class_id, priority, waiting in sorted(rows)[:OFFERS_MAX]
+        )
+
+    def _as_lease(self, task: StoredTask, lease: StoredLease) -> Lease:
+        spec = replace(task.spec, requirement=self._requirements[task.class_id])
+        return Lease(
+            job=task.job, task=task.id, fence=lease.fence, attempt=task.attempts + 1, spec=spec, past=task.past
+        )
+
+    def _give_back_all(self, worker: str, now_ns: int) -> None:
+        for (job_id, number), lease in self._held.pop(worker, {}).items():
+            stored = self._jobs[job_id]
+            task = stored.tasks[number - 1]
+            task.lease = None
+            if lease.revoked:
+                stored.end_badly(task, TaskState.CANCELLED, lease.reason, now_ns)
+            else:
+                stored.take_back(task, Returned(past=task.past), task.reason, self._shared.now_ns)
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether every task of every job is in a terminal state."""
+        return all(job.open_tasks == 0 for job in self._jobs.values())
+
+    def terminal_count(self) -> int:
+        return sum(job.counts[state] for job in self._jobs.values() for state in TERMINAL)
+
+
+def clean_text(text: str) -> str:
+    """Text that UTF-8 can hold, as stores keep it: a byte that was no text is shown as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()

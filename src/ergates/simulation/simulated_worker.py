@@ -1,0 +1,403 @@
+"""A worker's shell for the simulator: receive, decide, perform, with the node's real policy and retry rules inside.
+
+It does what the worker's loop of a real node does, with two differences: time passes between its question to the store
+and the answer, so the question may be lost and is asked again under the same number; and what it orders is *yielded*, so that
+a crash can come between any two of its steps. Not simulated: time limits of tasks, output, several kinds of launchers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, assert_never
+
+from ergates.cluster.attempt import Attempt, Outcome
+from ergates.cluster.job import RetryLimits
+from ergates.cluster.node import WorkerInfo
+from ergates.cluster.usage import Usage
+from ergates.simulation.nodes import AttemptStopped, End, SimulatedMachine
+from ergates.simulation.store_server import Answer, Call, Exchange, Reap, Register, Request
+from ergates.taskqueue.launching import AttemptKey
+from ergates.taskqueue.node_events import (
+    AskForTasks,
+    AttemptEnded,
+    EndAttempt,
+    FreezeAttempt,
+    GiveBack,
+    HandBack,
+    LeasesRevoked,
+    NodeAction,
+    NodeEvent,
+    NodeSampled,
+    OffersSeen,
+    RefuseTask,
+    SetOomOrder,
+    StartAttempt,
+    TasksLeased,
+    ThawAttempt,
+    WakeAt,
+)
+from ergates.taskqueue.retry import judge
+from ergates.taskqueue.store import Commit, Exchanged, Lease, Returned, Verdict, Want
+from ergates.units import Bytes, Nanoseconds
+
+Order = GiveBack | HandBack | RefuseTask | EndAttempt
+OUTCOME_OF_ORDER: dict[type[Order], Outcome] = {
+    GiveBack: Outcome.EVICTED,
+    HandBack: Outcome.RETURNED,
+    RefuseTask: Outcome.TOO_BIG,
+    EndAttempt: Outcome.CANCELLED,
+}
+REAP_NS = 10_000_000_000
+COMMIT_DELAY_NS = 20_000_000
+COMMIT_BATCH = 256
+IDLE_LOOK_NS = 200_000_000
+BUSY_LOOK_NS = 1_000_000_000
+TICK_NS = 100_000_000
+ASK_AGAIN_NS = 2_000_000_000
+"""The store's answer is overdue after this."""
+SAMPLES_ENOUGH = 3
+"""With fewer samples the control group's own peak is the better figure (the same rule as in production)."""
+
+
+class Policy(Protocol):
+    """A node's decisions."""
+
+    def handle(self, event: NodeEvent, now_ns: Nanoseconds) -> list[NodeAction]: ...
+
+    def check_invariants(self) -> None: ...
+
+
+# --- events of the shell --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """The process starts: register."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickCame:
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookCame:
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerOverdue:
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Attempts on this machine are over."""
+
+    attempts: tuple[AttemptStopped, ...]
+
+
+# --- actions of the shell -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendRequest:
+    request: Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetTimer:
+    at_ns: int
+    event: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillAll:
+    """End everything on this machine, whoever started it: what a former life left behind."""
+
+
+ShellAction = SendRequest | SetTimer | KillAll
+Step = ShellAction | StartAttempt | FreezeAttempt | ThawAttempt | Order | SetOomOrder
+
+
+@dataclass(slots=True)
+class RunningTask:
+    """One attempt that was handed to the machine."""
+
+    lease: Lease
+    predicted_bytes: int
+    sampled_bytes: int = 0
+    samples: int = 0
+    order: Order | None = None
+
+
+class SimulatedWorker:
+    """One life of a worker's process.
+
+    Args:
+        name: the engine's name of it, the same in every life.
+        info: identity of this life and what the node has.
+        policy: of the node, fresh.
+        machine: where its attempts run; may still hold some of a former life.
+        limits: of the jobs' retries.
+        rng: spreads the returns.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        info: WorkerInfo,
+        policy: Policy,
+        machine: SimulatedMachine,
+        limits: RetryLimits,
+        rng: random.Random,
+    ) -> None:
+        self.name, self.info, self.policy, self.machine = name, info, policy, machine
+        self.running: dict[AttemptKey, RunningTask] = {}
+        self.staged: dict[AttemptKey, Lease] = {}
+        self._limits, self._random = limits, rng
+        self._commits: list[Commit] = []
+        self._oldest_commit_ns = 0
+        self._wants: tuple[Want, ...] = ()
+        self._asked: Request | None = None
+        self._number = 0
+        self._last_exchange_ns = self._next_reap_ns = 0
+        self._tick_ns = self._look_ns = -1
+        self._registered = False
+
+    def handle(self, event: Any, now_ns: Nanoseconds) -> Iterator[Step]:
+        """One event of the shell; yields its steps in order."""
+        match event:
+            case Began():
+                yield KillAll()
+                yield from self._ask(Register(info=self.info), now_ns)
+            case Answer():
+                yield from self._answered(event, now_ns)
+            case AnswerOverdue(number=number):
+                if self._asked is not None and self._asked.number == number:
+                    yield SendRequest(request=self._asked)
+                    yield SetTimer(at_ns=now_ns + ASK_AGAIN_NS, event=event)
+            case TickCame(at_ns=at_ns):
+                if at_ns == self._tick_ns:
+                    yield from self._sample(now_ns)
+            case LookCame(at_ns=at_ns):
+                if at_ns == self._look_ns:
+                    self._look_ns = -1
+            case Stopped(attempts=attempts):
+                for stopped in attempts:
+                    yield from self._on_stopped(stopped, now_ns)
+            case _:
+                raise TypeError(f"a worker knows no {event!r}")
+        yield from self._look(now_ns)
+
+    # --- attempts ---------------------------------------------------------------------------------
+
+    def _on_stopped(self, stopped: AttemptStopped, now_ns: Nanoseconds) -> Iterator[Step]:
+        running = self.running.pop(stopped.key, None)
+        if running is None:
+            return  # of a former life
+        outcome = _outcome_of(stopped, running.order)
+        peak = running.sampled_bytes if running.samples >= SAMPLES_ENOUGH else int(stopped.peak_bytes)
+        reason = "" if outcome is Outcome.SUCCEEDED else outcome.value
+        wall_ns = Nanoseconds(max(0, now_ns - stopped.started_ns) if stopped.started_ns else 0)
+        lease = running.lease
+        attempt = Attempt(
+            number=lease.attempt,
+            outcome=outcome,
+            worker=self.info.id,
+            host=self.info.host,
+            started_ns=stopped.started_ns,
+            ended_ns=now_ns,
+            exit_code=stopped.exit_code if stopped.end is End.BY_ITSELF else None,
+            reason=reason,
+            usage=Usage(wall_ns=wall_ns, cpu_ns=stopped.cpu_ns, peak_bytes=Bytes(peak), peak_label="sampled"),
+            predicted_bytes=running.predicted_bytes,
+        )
+        floor = running.order.memory_floor_bytes if isinstance(running.order, GiveBack) else peak
+        verdict = self._judge(lease, outcome, reason, now_ns, floor, peak)
+        self._commit(lease, attempt, verdict, now_ns)
+        ended = AttemptEnded(
+            key=stopped.key,
+            wall_ns=wall_ns,
+            peak_bytes=Bytes(peak),
+            succeeded=outcome is Outcome.SUCCEEDED,
+            gave_back=running.order is not None,
+        )
+        yield from self._tell(ended, now_ns)
+
+    def _sample(self, now_ns: Nanoseconds) -> Iterator[Step]:
+        samples = self.machine.sample(now_ns)
+        own = []
+        for key, used in samples:
+            running = self.running.get(key)
+            if running is not None:
+                running.samples += 1
+                running.sampled_bytes = max(running.sampled_bytes, used)
+                own.append((key, used))
+        yield from self._set_tick(now_ns + TICK_NS)
+        sampled = NodeSampled(used_bytes=Bytes(sum(used for _, used in samples)), attempts=tuple(own))
+        yield from self._tell(sampled, now_ns)
+
+    def _tell(self, event: NodeEvent, now_ns: Nanoseconds) -> Iterator[Step]:
+        for action in self.policy.handle(event, now_ns):
+            match action:
+                case StartAttempt(key=key):
+                    self.running[key] = RunningTask(self.staged.pop(key), action.predicted_bytes)
+                    yield action
+                case AskForTasks(wants=wants):
+                    self._wants = wants
+                case GiveBack() | HandBack() | RefuseTask() | EndAttempt():
+                    yield from self._end(action, now_ns)
+                case FreezeAttempt() | ThawAttempt() | SetOomOrder():
+                    yield action
+                case WakeAt(at_ns=at_ns):
+                    if at_ns < self._tick_ns:
+                        yield from self._set_tick(max(at_ns, now_ns))
+                case _:
+                    assert_never(action)
+
+    def _end(self, order: Order, now_ns: Nanoseconds) -> Iterator[Step]:
+        running = self.running.get(order.key)
+        if running is not None:
+            if running.order is None:
+                running.order = order
+                yield order
+            return
+        lease = self.staged.pop(order.key, None)
+        if lease is None:
+            return
+        if isinstance(order, HandBack):
+            self._commit(lease, None, Returned(past=lease.past), now_ns)
+            return
+        outcome = OUTCOME_OF_ORDER[type(order)]
+        attempt = Attempt(
+            number=lease.attempt,
+            outcome=outcome,
+            worker=self.info.id,
+            host=self.info.host,
+            ended_ns=now_ns,
+            reason=order.reason,
+        )
+        self._commit(lease, attempt, self._judge(lease, outcome, order.reason, now_ns), now_ns)
+
+    def _judge(
+        self, lease: Lease, outcome: Outcome, reason: str, now_ns: Nanoseconds, floor: int = 0, peak: int = 0
+    ) -> Verdict:
+        host = "" if outcome is Outcome.LOST else self.info.host  # who lost it is not known to whoever finds it
+        capacity = self.info.capacity.memory_bytes
+        return judge(
+            lease,
+            outcome,
+            reason,
+            floor,
+            self._limits,
+            now_ns,
+            host,
+            self._random,
+            peak_bytes=peak,
+            capacity_bytes=capacity,
+        )
+
+    def _commit(self, lease: Lease, attempt: Attempt | None, verdict: Verdict, now_ns: int) -> None:
+        if not self._commits:
+            self._oldest_commit_ns = now_ns
+        self._commits.append(
+            Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)
+        )
+
+    # --- the store --------------------------------------------------------------------------------
+
+    def _look(self, now_ns: Nanoseconds) -> Iterator[Step]:
+        """Ask the store when that is due and no question is open; else be woken when it will be."""
+        if self._asked is not None or not self._registered:
+            return
+        due_ns = self._exchange_due_ns(now_ns)
+        if now_ns >= self._next_reap_ns:
+            self._next_reap_ns = now_ns + REAP_NS
+            yield from self._ask(Reap(), now_ns)
+        elif now_ns >= due_ns:
+            commits, self._commits = tuple(self._commits), []
+            wants, self._wants = self._wants, ()
+            self._last_exchange_ns = now_ns
+            yield from self._ask(Exchange(commits=commits, wants=wants), now_ns)
+        else:
+            at_ns = min(due_ns, self._next_reap_ns)
+            if at_ns != self._look_ns:
+                self._look_ns = at_ns
+                yield SetTimer(at_ns=at_ns, event=LookCame(at_ns=at_ns))
+
+    def _exchange_due_ns(self, now_ns: int) -> int:
+        if self._wants or len(self._commits) >= COMMIT_BATCH:
+            return now_ns
+        if self._commits:
+            return self._oldest_commit_ns + COMMIT_DELAY_NS
+        return self._last_exchange_ns + (BUSY_LOOK_NS if self.running or self.staged else IDLE_LOOK_NS)
+
+    def _ask(self, call: Call, now_ns: int) -> Iterator[Step]:
+        self._number += 1
+        self._asked = Request(sender=self.name, worker=self.info.id, number=self._number, call=call)
+        yield SendRequest(request=self._asked)
+        yield SetTimer(at_ns=now_ns + ASK_AGAIN_NS, event=AnswerOverdue(number=self._number))
+
+    def _answered(self, answer: Answer, now_ns: Nanoseconds) -> Iterator[Step]:
+        asked = self._asked
+        if asked is None or answer.worker != asked.worker or answer.number != asked.number:
+            return  # late, or a copy
+        self._asked = None
+        match asked.call:
+            case Register():
+                self._registered = True
+                self._next_reap_ns = 0
+                if self._tick_ns < now_ns:
+                    yield from self._set_tick(now_ns + TICK_NS)
+            case Reap():
+                assert isinstance(answer.result, tuple)
+                for lease in answer.result:
+                    self._reap(lease, now_ns)
+            case Exchange():
+                assert isinstance(answer.result, Exchanged)
+                yield from self._exchanged(answer.result, now_ns)
+
+    def _reap(self, lease: Lease, now_ns: Nanoseconds) -> None:
+        reason = "its worker went away"
+        attempt = Attempt(number=lease.attempt, outcome=Outcome.LOST, ended_ns=now_ns, reason=reason)
+        self._commit(lease, attempt, self._judge(lease, Outcome.LOST, reason, now_ns), now_ns)
+
+    def _exchanged(self, answer: Exchanged, now_ns: Nanoseconds) -> Iterator[Step]:
+        if answer.stale:
+            yield from self._start_over(now_ns)
+            return
+        for lease in answer.leases:
+            self.staged[lease.job, lease.task, lease.fence] = lease
+        if answer.revoked:
+            yield from self._tell(LeasesRevoked(keys=answer.revoked), now_ns)
+        yield from self._tell(TasksLeased(leases=answer.leases), now_ns)
+        yield from self._tell(OffersSeen(offers=answer.offers), now_ns)
+
+    def _start_over(self, now_ns: Nanoseconds) -> Iterator[Step]:
+        """Our leases are gone: end what runs, forget what is staged, register again."""
+        for key, running in self.running.items():
+            running.order = HandBack(key=key, reason="its worker was away for longer than its lease")
+        yield KillAll()
+        self._commits.clear()
+        for key in list(self.staged):
+            del self.staged[key]
+            gone = AttemptEnded(key=key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True)
+            yield from self._tell(gone, now_ns)
+        self._registered = False
+        yield from self._ask(Register(info=self.info), now_ns)
+
+    def _set_tick(self, at_ns: int) -> Iterator[Step]:
+        self._tick_ns = at_ns
+        yield SetTimer(at_ns=at_ns, event=TickCame(at_ns=at_ns))
+
+
+def _outcome_of(stopped: AttemptStopped, order: Order | None) -> Outcome:
+    if stopped.end is End.BY_ITSELF:
+        return Outcome.SUCCEEDED if stopped.exit_code == 0 else Outcome.FAILED
+    if order is not None:
+        return OUTCOME_OF_ORDER[type(order)]
+    return Outcome.OOM_KILLED
