@@ -17,11 +17,14 @@ from collections.abc import Iterable
 from ergates.taskqueue.node_settings import NodeSettings
 from ergates.taskqueue.running import Running
 
+BACK_OFF_EVERY_NS = 2_000_000_000
+
 
 class Admission:
     """Running sums over what is admitted. All in bytes (variances in bytes²)."""
 
     __slots__ = (
+        "_backed_off_ns",
         "_settings",
         "_useful_ns",
         "_wasted_ns",
@@ -43,6 +46,7 @@ class Admission:
         self.level = settings.admit_fraction
         """Share of the capacity that is promised; above 1 once that has proved to cost little."""
         self._useful_ns = self._wasted_ns = 0.0
+        self._backed_off_ns = 0
         self.open = True
         """False while the ladder is on any of its steps."""
 
@@ -70,10 +74,12 @@ class Admission:
         if self._wasted_ns <= self._settings.waste_accepted * self._useful_ns:
             self.level = min(self._settings.admit_fraction_max, self.level + self._settings.admit_step)
 
-    def work_lost(self, worked_ns: int) -> None:
-        """An attempt was given back for memory: promise less."""
+    def work_lost(self, worked_ns: int, now_ns: int) -> None:
+        """An attempt was given back for memory: promise less, once for all that go back together."""
         self._wasted_ns += worked_ns
-        if self._wasted_ns > self._settings.waste_accepted * self._useful_ns:
+        too_much = self._wasted_ns > self._settings.waste_accepted * self._useful_ns
+        if too_much and now_ns - self._backed_off_ns > BACK_OFF_EVERY_NS:
+            self._backed_off_ns = now_ns
             self.level = max(self._settings.admit_fraction_min, self.level * self._settings.admit_backoff)
 
     def add(self, attempt: Running) -> None:

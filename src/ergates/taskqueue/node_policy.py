@@ -254,7 +254,7 @@ class NodePolicy:
         share = self._used_bytes / self.capacity.memory_bytes
         for attempt in relief.give_back:
             attempt.leaving = True
-            self.admission.work_lost(attempt.worked_ns(now_ns))
+            self.admission.work_lost(attempt.worked_ns(now_ns), now_ns)
             floor = min(self.capacity.memory_bytes, int(attempt.reached * self.settings.growth_when_returned))
             reason = f"given back at {format_bytes(attempt.reached)}: the node was at {share:.0%} of its memory"
             self._actions.append(

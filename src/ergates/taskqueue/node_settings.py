@@ -52,7 +52,7 @@ class NodeSettings:
     admit_fraction_max: float = 1.3
     admit_step: float = 0.01
     admit_backoff: float = 0.95
-    waste_accepted: float = 0.03
+    waste_accepted: float = 0.04
     risk_sigmas: float = 0.5
     freeze_fraction: float = 0.92
     thaw_fraction: float = 0.88
