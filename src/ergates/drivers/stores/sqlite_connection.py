@@ -63,7 +63,10 @@ class StoreConnection:
 
     @contextmanager
     def write(self, now_ns: int) -> Iterator[int]:
-        """One transaction that holds the write lock from the start; yields store time, nothing is kept on an error."""
+        """One transaction that holds the write lock from the start; yields store time, nothing is kept on an error.
+
+        `now_ns` 0 is for calls that bring no time.
+        """
         with self.translated():
             self.raw.execute("BEGIN IMMEDIATE")
             try:
@@ -110,6 +113,8 @@ class StoreConnection:
         return self.fence
 
     def _store_time(self, now_ns: int, seen_ns: int) -> int:
+        if not now_ns:  # a call that brings no time must not look like a clock set back to 1970
+            return seen_ns
         behind_ns = seen_ns - (now_ns + self._ahead_ns)
         if behind_ns > 1_000_000_000:  # less is only the jitter between the clocks of two processes
             self._ahead_ns += behind_ns
