@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ergates.cluster.attempt import Attempt
 from ergates.cluster.job import JobStatus
+from ergates.cluster.task import TaskSpec
+from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.store import Lease, Verdict
 from ergates.units import Bytes, Nanoseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveOutput:
+    """Files a running attempt's output grows in. They are emptied when it ends; its whole output is in the pack then."""
+
+    key: AttemptKey
+    spec: TaskSpec
+    stdout: Path
+    stderr: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +39,8 @@ class NodeSnapshot:
     job: JobStatus | None
     waiting_for: str = ""
     """In words, when nothing can start: "disk full: 12 MiB free in .ergates, waiting for 64 MiB"."""
+    live_outputs: tuple[LiveOutput, ...] = ()
+    """Of attempts that are alone on their slot, so that nobody else's output can come into these files."""
 
 
 class Observer(Protocol):

@@ -14,7 +14,7 @@ from typing import Protocol, assert_never
 
 from ergates.agent.launches import LaunchBuilder
 from ergates.agent.node import MemoryGauge
-from ergates.agent.observer import NodeSnapshot, Observer
+from ergates.agent.observer import LiveOutput, NodeSnapshot, Observer
 from ergates.agent.outcomes import Order, attempt_of, cost_of, outcome_of, peak_of, reason_of
 from ergates.clock import Clock
 from ergates.cluster.attempt import Attempt, Outcome
@@ -507,9 +507,19 @@ class Worker:
             cpus_milli=self.info.capacity.cpus_milli,
             job=self._store.status(self._jobs[0]) if len(self._jobs) == 1 else None,
             waiting_for=self._waiting_for,
+            live_outputs=self._live_outputs(),
         )
         for observer in self._observers:
             observer.looked(snapshot)
+
+    def _live_outputs(self) -> tuple[LiveOutput, ...]:
+        found = []
+        for key, running in self._running.items():
+            paths_of = getattr(self._launchers[running.kind], "spool_paths", None)
+            if paths_of is not None and running.started_ns and self._slots[running.kind, running.slot] == 1:
+                stdout, stderr = paths_of(running.slot)
+                found.append(LiveOutput(key=key, spec=running.lease.spec, stdout=stdout, stderr=stderr))
+        return tuple(found)
 
 
 def _unstarted(key: AttemptKey) -> AttemptEnded:

@@ -14,6 +14,7 @@ from ergates.agent.run_job import RunResult, run_job
 from ergates.cli.input_files import InputFiles
 from ergates.cli.joblog import JobLog
 from ergates.cli.jobs import choose_job, open_count
+from ergates.cli.line_printer import LinePrinter
 from ergates.cli.opened import opened_store
 from ergates.cli.options import common_options, examples
 from ergates.cli.output_printer import OutputPrinter
@@ -176,20 +177,26 @@ def _printer(
     display: ProgressDisplay,
     *,
     resumed: bool,
-) -> OutputPrinter | None:
+) -> OutputPrinter | LinePrinter | None:
     if not any(options[name] for name in ("output", "group", "keep_order", "line_buffer", "tag")):
         return None
+    packs, streams, labels = (
+        output_folder(folder, status.id),
+        (sys.stdout.buffer, sys.stderr.buffer),
+        dict(options["label"]),
+    )
+    if options["line_buffer"]:
+        return LinePrinter(packs, display, *streams, tag=options["tag"], given_labels=labels)
     skipped: list[int] = []
     if options["keep_order"] and resumed:
         skipped = [view.task for view in store.tasks(status.id, states=tuple(sorted(TERMINAL)))]
     return OutputPrinter(
-        output_folder(folder, status.id),
+        packs,
         display,
-        sys.stdout.buffer,
-        sys.stderr.buffer,
+        *streams,
         tag=options["tag"],
         keep_order=options["keep_order"],
-        given_labels=dict(options["label"]),
+        given_labels=labels,
         skipped=skipped,
     )
 
