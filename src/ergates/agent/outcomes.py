@@ -31,7 +31,7 @@ def outcome_of(ended: Ended, order: Order | None) -> Outcome:
     if order is not None and (ended.killed or ended.lost or ended.signal is not None):
         return _OUTCOME_OF_ORDER[type(order)]
     if ended.lost:
-        return Outcome.LOST
+        return Outcome.LOST if ended.started_ns else Outcome.RETURNED  # it was only queued behind one that died
     if ended.disk_full:
         return Outcome.DISK_FULL
     if ended.error is not None:
@@ -48,8 +48,7 @@ def reason_of(ended: Ended, outcome: Outcome, order: Order | None, peak_bytes: i
     match outcome:
         case Outcome.SUCCEEDED:
             return ""
-        case Outcome.EVICTED | Outcome.RETURNED | Outcome.TOO_BIG | Outcome.CANCELLED:
-            assert order is not None, "only an order of ours gives these outcomes"
+        case Outcome.EVICTED | Outcome.RETURNED | Outcome.TOO_BIG | Outcome.CANCELLED if order is not None:
             return order.reason
         case Outcome.OOM_KILLED:
             return f"killed by the kernel for memory at {format_bytes(peak_bytes)}"

@@ -47,6 +47,12 @@ def test_a_task_that_finished_before_our_signal_has_succeeded() -> None:
     assert outcome_of(ended(exit_code=0), EVICT) is Outcome.SUCCEEDED
 
 
+def test_an_attempt_queued_behind_one_that_died_is_returned_uncounted() -> None:
+    never = Ended(key=KEY, started_ns=Nanoseconds(0), ended_ns=Nanoseconds(20), error="not started", lost=True)
+    assert outcome_of(never, None) is Outcome.RETURNED
+    assert reason_of(never, Outcome.RETURNED, None, 0, None) == "not started"
+
+
 def test_a_task_that_failed_by_itself_before_our_signal_has_failed() -> None:
     assert outcome_of(ended(exit_code=3), EVICT) is Outcome.FAILED
 
