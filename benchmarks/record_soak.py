@@ -43,19 +43,10 @@ def main() -> int:
     facts = machine_facts()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        answer = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-m",
-                "soak",
-                f"--timeout={options.timeout}",
-                f"--junitxml={report}",
-                *options.tests,
-            ],
-            cwd=ROOT,
-        )
+        pytest = [sys.executable, "-m", "pytest", "-m", "soak", f"--timeout={options.timeout}"]
+        # xunit1 is the form of report in which tests may record properties of their own.
+        reporting = [f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        answer = subprocess.run([*pytest, *reporting, *options.tests], cwd=ROOT)
         rows = rows_of(report) if report.exists() else []
     options.save, options.quick = bool(rows), False
     finish(
