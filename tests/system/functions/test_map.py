@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -52,8 +53,8 @@ def test_an_error_of_the_iterable_comes_after_the_results_before_it() -> None:
 
 
 def test_an_item_that_cannot_be_sent() -> None:
-    with pytest.raises(CallNotSentError, match=r"argument 1 .generator. of str"):
-        list(ergates.map(str, [(x for x in ())], workers=1))
+    with pytest.raises(CallNotSentError, match=r"argument 1 .lock. of str"):
+        list(ergates.map(str, [threading.Lock()], workers=1))
 
 
 def test_the_first_error_is_raised_at_its_place() -> None:
