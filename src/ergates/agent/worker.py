@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, assert_never
 
 from ergates.agent.launches import LaunchBuilder
 from ergates.agent.node import MemoryGauge
-from ergates.agent.observer import LiveOutput, NodeSnapshot, Observer
+from ergates.agent.observer import NodeSnapshot, Observer
 from ergates.agent.outcomes import Order, attempt_of, cost_of, outcome_of, peak_of, reason_of
+from ergates.agent.running import RunningAttempts
 from ergates.clock import Clock
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.job import JobSpec
 from ergates.cluster.node import WorkerInfo
 from ergates.cluster.task import JobId, Kind
 from ergates.drivers import machine
-from ergates.errors import LaunchError, StoreFullError
-from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, MemorySample, Started
+from ergates.errors import StoreFullError
+from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, Started
 from ergates.taskqueue.node_events import (
     AskForTasks,
     AttemptEnded,
@@ -63,21 +63,6 @@ class Store(Exchanger, Reader, History, Protocol):
     """The sides of the store that a worker uses."""
 
 
-@dataclass(slots=True)
-class Running:
-    """One attempt that was handed to a launcher."""
-
-    lease: Lease
-    start: StartAttempt
-    kind: Kind
-    slot: int
-    started_ns: int = 0
-    sampled_bytes: int = 0
-    samples: int = 0
-    frozen: bool = False
-    order: Order | None = None
-
-
 class Worker:
     """Runs tasks of some jobs (all, when `jobs` is empty) until told to stop.
 
@@ -103,9 +88,7 @@ class Worker:
     ) -> None:
         self.info = info
         self._store, self._policy, self._clock = store, policy, clock
-        self._make_launcher = launchers
-        self._launchers: dict[Kind, Launcher] = {}
-        self._distinct: list[Launcher] = []
+        self._running = RunningAttempts(launchers, self._launch_of, grace_ns)
         self._observers = tuple(observers)
         self._jobs = tuple(jobs)
         self._grace_ns = grace_ns
@@ -113,9 +96,6 @@ class Worker:
         self._gauge = MemoryGauge(info.capacity)
         self._random = random.Random(f"{info.id}/backoff")
         self._staged: dict[AttemptKey, Lease] = {}
-        self._running: dict[AttemptKey, Running] = {}
-        self._slots: dict[tuple[Kind, int], int] = {}  # attempts queued on each open slot
-        self._idle: dict[Kind, list[int]] = {}
         self._commits: list[Commit] = []
         self._told: list[tuple[Lease, Attempt, Commit, bytes | None]] = []
         self._oldest_commit_ns = 0
@@ -167,8 +147,7 @@ class Worker:
 
     def close(self) -> None:
         """End everything, hand back what is left, say good-bye."""
-        for launcher in self._distinct:
-            launcher.close()
+        self._running.close()
         self._store.remember_peaks(self._policy.learned())
         self._store.leave(self.info.id, self._clock.now_ns())
 
@@ -177,7 +156,7 @@ class Worker:
     def step(self, timeout_s: float = 0.1) -> None:
         """One turn of the loop; waits at most `timeout_s` for something to happen."""
         now = self._clock.now_ns()
-        events = self._poll(self._wait_s(now, timeout_s))
+        events = self._running.poll(self._wait_s(now, timeout_s))
         now = self._clock.now_ns()
         for event in events:
             if isinstance(event, Started):
@@ -202,30 +181,19 @@ class Worker:
             until = now
         return max(0.0, min(timeout_s, (until - now) / 1e9))
 
-    def _poll(self, timeout_s: float) -> list[Started | Ended]:
-        if len(self._distinct) == 1:
-            return self._distinct[0].poll(timeout_s)
-        events: list[Started | Ended] = []
-        if not self._distinct:
-            self._launcher("command")
-        for launcher in self._distinct:  # several kinds: look at each in short turns
-            events += launcher.poll(0 if events else min(timeout_s, 0.02))
-        return events
-
     # --- what happened ------------------------------------------------------------------------
 
     def _on_started(self, event: Started) -> None:
         running = self._running.get(event.key)
         if running is not None:
-            running.started_ns = event.at_ns
+            running.started = True
             for observer in self._observers:
                 observer.attempt_started(running.lease, event.at_ns)
 
     def _on_ended(self, ended: Ended, now: Nanoseconds) -> None:
-        running = self._running.pop(ended.key, None)
+        running = self._running.take(ended)
         if running is None:
             return
-        self._release(running)
         lease = running.lease
         peak = peak_of(ended, running.sampled_bytes, running.samples)
         outcome = outcome_of(ended, running.order)
@@ -262,17 +230,8 @@ class Worker:
 
     def _sample(self, now: Nanoseconds) -> None:
         self._next_tick_ns = now + 100_000_000
-        samples: list[MemorySample] = []
-        group: int | None = None
-        for launcher in self._distinct:
-            samples += launcher.sample()
-            group = launcher.group_used_bytes() if group is None else group
-        for sample in samples:
-            running = self._running.get(sample.key)
-            if running is not None:
-                running.samples += 1
-                running.sampled_bytes = max(running.sampled_bytes, sample.used_bytes)
-        event = self._gauge.sampled(samples, group)
+        samples, together = self._running.sample()
+        event = self._gauge.sampled(samples, together)
         self._used_bytes = event.used_bytes
         self._tell(event)
         if self._held and not self._disk_is_full():
@@ -291,13 +250,13 @@ class Worker:
                 case AskForTasks(wants=wants):
                     self._wants = () if self.draining else wants
                 case FreezeAttempt(key=key):
-                    self._freeze(key, frozen=True)
+                    self._running.freeze(key, frozen=True)
                 case ThawAttempt(key=key):
-                    self._freeze(key, frozen=False)
+                    self._running.freeze(key, frozen=False)
                 case GiveBack() | RefuseTask() | EndAttempt() | HandBack():
                     self._end(action)
                 case SetOomOrder(oldest_first=keys):
-                    self._set_oom_order(keys)
+                    self._running.set_oom_order(keys)
                 case WakeAt(at_ns=at_ns):
                     self._next_tick_ns = min(self._next_tick_ns, at_ns)
                 case _:
@@ -309,30 +268,12 @@ class Worker:
                 self._launch(starts)
 
     def _launch(self, starts: list[tuple[StartAttempt, Lease]]) -> None:
-        batches: dict[tuple[Kind, int], list[Launch]] = {}
-        for start, lease in starts:
-            kind = lease.spec.kind
-            try:
-                self._launcher(kind)
-            except LaunchError as error:
-                self._end_unstarted(lease, Outcome.NOT_STARTED, str(error))
-                self._tell(_unstarted(start.key))
-                continue
-            before = None if start.after is None else self._running.get(start.after)
-            slot = before.slot if before is not None and before.kind == kind else self._free_slot(kind)
-            self._slots[kind, slot] = self._slots.get((kind, slot), 0) + 1
-            self._running[start.key] = Running(lease, start, kind, slot)
-            batches.setdefault((kind, slot), []).append(self._builder(lease.job).build(lease, start))
-        for (kind, slot), launches in batches.items():
-            self._launchers[kind].launch(slot, launches)
+        for lease, error in self._running.launch(starts):
+            self._end_unstarted(lease, Outcome.NOT_STARTED, str(error))
+            self._tell(_unstarted((lease.job, lease.task, lease.fence)))
 
     def _end(self, order: Order) -> None:
-        running = self._running.get(order.key)
-        if running is not None:
-            if running.order is None:
-                running.order = order
-                grace = Nanoseconds(0) if isinstance(order, GiveBack | RefuseTask) else self._grace_ns
-                self._launchers[running.kind].kill(running.slot, order.key, grace)
+        if self._running.end(order):
             return
         lease = self._staged.pop(order.key, None)
         if lease is None:
@@ -364,43 +305,6 @@ class Worker:
             peak_bytes=peak,
             capacity_bytes=self.info.capacity.memory_bytes,
         )
-
-    def _freeze(self, key: AttemptKey, *, frozen: bool) -> None:
-        running = self._running.get(key)
-        if running is not None and running.frozen is not frozen:
-            running.frozen = frozen
-            launcher = self._launchers[running.kind]
-            (launcher.freeze if frozen else launcher.thaw)(running.slot)
-
-    def _set_oom_order(self, oldest_first: Sequence[AttemptKey]) -> None:
-        step = 800 / max(1, len(oldest_first))
-        for rank, key in enumerate(oldest_first):
-            running = self._running.get(key)
-            if running is not None:
-                self._launchers[running.kind].set_oom_score(running.slot, 100 + round(rank * step))
-
-    # --- slots --------------------------------------------------------------------------------
-
-    def _free_slot(self, kind: Kind) -> int:
-        idle = self._idle.setdefault(kind, [])
-        if idle:
-            return idle.pop()
-        return self._launcher(kind).open_slot("python" if kind == "python" else "process")
-
-    def _launcher(self, kind: Kind) -> Launcher:
-        if kind not in self._launchers:
-            launcher = self._make_launcher[kind]()
-            self._launchers[kind] = launcher
-            if launcher not in self._distinct:
-                self._distinct.append(launcher)
-        return self._launchers[kind]
-
-    def _release(self, running: Running) -> None:
-        place = (running.kind, running.slot)
-        self._slots[place] -= 1
-        if not self._slots[place]:
-            del self._slots[place]
-            self._idle.setdefault(running.kind, []).append(running.slot)
 
     # --- the store ----------------------------------------------------------------------------
 
@@ -458,9 +362,8 @@ class Worker:
 
     def _start_over(self) -> None:
         """Our leases expired (the machine slept, say): end what runs, then register again under a new epoch."""
-        for running in self._running.values():
-            running.order = HandBack(key=running.start.key, reason="its worker was away for longer than its lease")
-            self._launchers[running.kind].kill(running.slot, running.start.key, Nanoseconds(0))
+        for key in self._running.held():
+            self._running.end(HandBack(key=key, reason="its worker was away for longer than its lease"))
         for key in list(self._staged):
             del self._staged[key]
             self._tell(_unstarted(key))
@@ -471,10 +374,11 @@ class Worker:
             self._specs[job] = self._store.spec(job)
         return self._specs[job]
 
-    def _builder(self, job: JobId) -> LaunchBuilder:
-        if job not in self._builders:
-            self._builders[job] = LaunchBuilder(job, self._spec(job), self._grace_ns)
-        return self._builders[job]
+    def _launch_of(self, lease: Lease, start: StartAttempt) -> Launch:
+        builder = self._builders.get(lease.job)
+        if builder is None:
+            builder = self._builders[lease.job] = LaunchBuilder(lease.job, self._spec(lease.job), self._grace_ns)
+        return builder.build(lease, start)
 
     # --- a full disk, and what people see -----------------------------------------------------
 
@@ -495,31 +399,21 @@ class Worker:
             self._disk_is_full()
         if not self._observers:
             return
-        held = {(r.kind, r.slot): r.lease.spec.requirement.cpus_milli for r in self._running.values()}
         snapshot = NodeSnapshot(
             at_ns=now,
-            running=len(self._slots),
-            frozen=sum(1 for running in self._running.values() if running.frozen),
-            staged=len(self._staged) + len(self._running) - len(self._slots),
+            running=self._running.busy_slots,
+            frozen=self._running.frozen,
+            staged=len(self._staged) + len(self._running) - self._running.busy_slots,
             used_bytes=self._used_bytes,
             capacity_bytes=self.info.capacity.memory_bytes,
-            cpus_milli_held=sum(held.values()),
+            cpus_milli_held=self._running.cpus_milli,
             cpus_milli=self.info.capacity.cpus_milli,
             job=self._store.status(self._jobs[0]) if len(self._jobs) == 1 else None,
             waiting_for=self._waiting_for,
-            live_outputs=self._live_outputs(),
+            live_outputs=self._running.live_outputs(),
         )
         for observer in self._observers:
             observer.looked(snapshot)
-
-    def _live_outputs(self) -> tuple[LiveOutput, ...]:
-        found = []
-        for key, running in self._running.items():
-            paths_of = getattr(self._launchers[running.kind], "spool_paths", None)
-            if paths_of is not None and running.started_ns and self._slots[running.kind, running.slot] == 1:
-                stdout, stderr = paths_of(running.slot)
-                found.append(LiveOutput(key=key, spec=running.lease.spec, stdout=stdout, stderr=stderr))
-        return tuple(found)
 
 
 def _unstarted(key: AttemptKey) -> AttemptEnded:
