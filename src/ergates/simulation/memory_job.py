@@ -251,10 +251,13 @@ class StoredJob:
     def check_invariants(self) -> None:
         """Raises AssertionError when a counter or a list differs from a recount of the tasks."""
         recount = Counter(task.state for task in self.tasks)
-        assert {state: self.counts[state] for state in TaskState} == {state: recount[state] for state in TaskState}
+        for state in TaskState:
+            assert self.counts[state] == recount[state], f"{self.counts[state]} counted as {state}, {recount[state]} are"
         ready = [task.id for lane in self.lanes.values() for task in lane.values()]
-        assert sorted(ready) == [task.id for task in self.tasks if task.state is TaskState.READY]
-        assert sorted(self._delayed) == [task.id for task in self.tasks if task.state is TaskState.DELAYED]
+        really = [task.id for task in self.tasks if task.state is TaskState.READY]
+        assert sorted(ready) == really, f"{ready} are offered, {really} are ready"
+        really = [task.id for task in self.tasks if task.state is TaskState.DELAYED]
+        assert sorted(self._delayed) == really, f"{sorted(self._delayed)} are to be woken, {really} are delayed"
         for task in self.tasks:
             assert (task.lease is not None) == (task.state is TaskState.LEASED), f"{task.id}: {task.state} and lease"
             if task.state is TaskState.BLOCKED:

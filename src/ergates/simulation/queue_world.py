@@ -45,7 +45,7 @@ from ergates.taskqueue.node_events import (
 from ergates.units import Nanoseconds
 
 PolicyFactory = Callable[[NodeCapacity], Policy]
-LEASE_NS = 15_000_000_000
+LEASE_NS = 6_000_000_000
 GRACE_NS = 5_000_000_000
 SUPERVISOR_NS = 1_000_000_000
 """A worker's supervisor has killed what it left behind within this."""

@@ -193,7 +193,7 @@ def troubled(seed: int, count: int = 30, nodes: int = 3) -> Scenario:
             _task(
                 f"{rng.choice(('alpha', 'beta'))} {number}",
                 curve,
-                rng.choice((0.1, 0.5, 1.0)),
+                rng.choice((0.05, 0.1, 0.5)),
                 exit_code=1 if 0.04 <= draw < 0.1 else 0,
                 deaf=draw > 0.95,
                 poison=poison,

@@ -13,7 +13,7 @@ from msgspec import Struct
 from ergates.cluster.node import NodeCapacity
 from ergates.errors import UsageError
 from ergates.simulation.engine import Engine
-from ergates.simulation.faults import draw_faults
+from ergates.simulation.faults import FaultPlan, draw_faults
 from ergates.simulation.omniscient import lower_bound_s, schedule_omnisciently
 from ergates.simulation.queue_world import QueueWorld
 from ergates.simulation.scenarios import Scenario, scenario_of
@@ -123,17 +123,7 @@ def run_scenario(
         AssertionError: a law was broken, or no progress was made; names the seed.
     """
     engine = Engine(seed, record=record)
-    names = [f"node{number}" for number in range(1, len(scenario.nodes) + 1)]
-    plan = None
-    if faults:
-        plan = draw_faults(
-            engine.stream("faults"),
-            names,
-            servers=("store",),
-            until_ns=TROUBLE_NS,
-            crash_every_ns=5 * SECOND_NS,
-            partition_every_ns=15 * SECOND_NS,
-        )
+    plan = trouble_for(engine, scenario) if faults else None
 
     def policy_of(capacity: NodeCapacity) -> Policy:
         return make_policy(policy, capacity, settings)
@@ -156,6 +146,18 @@ def run_scenario(
         error.add_note(f"scenario {scenario.name}, policy {policy}, seed {seed}, at {engine.now_ns / 1e9:.6f} s")
         raise
     return _result(world, scenario, policy, seed, settings, record)
+
+
+def trouble_for(engine: Engine, scenario: Scenario) -> FaultPlan:
+    """What goes wrong in the first minute of this seed's world."""
+    return draw_faults(
+        engine.stream("faults"),
+        [f"node{number}" for number in range(1, len(scenario.nodes) + 1)],
+        servers=("store",),
+        until_ns=TROUBLE_NS,
+        crash_every_ns=5 * SECOND_NS,
+        partition_every_ns=15 * SECOND_NS,
+    )
 
 
 def _run_seed(

@@ -356,10 +356,17 @@ class SimulatedWorker:
             case Reap():
                 assert isinstance(answer.result, tuple)
                 for lease in answer.result:
-                    self._reap(lease, now_ns)
+                    if not self._has(lease):
+                        self._reap(lease, now_ns)
             case Exchange():
                 assert isinstance(answer.result, Exchanged)
                 yield from self._exchanged(answer.result, now_ns)
+
+    def _has(self, lease: Lease) -> bool:
+        """Whether it is our own: after a long silence the store finds *us* dead, and we know better."""
+        key = (lease.job, lease.task, lease.fence)
+        pending = any((commit.job, commit.task, commit.fence) == key for commit in self._commits)
+        return key in self.running or key in self.staged or pending
 
     def _reap(self, lease: Lease, now_ns: Nanoseconds) -> None:
         reason = "its worker went away"

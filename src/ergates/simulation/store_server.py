@@ -81,11 +81,16 @@ class CommitWitness:
     def saw(self, commits: tuple[Commit, ...], answer: Exchanged) -> None:
         """Raises AssertionError when an exchange broke the law."""
         refused = list(answer.refused)
-        for commit in commits:
+        accepted = []
+        for commit in reversed(commits):  # of two commits of one lease in one call the later one is refused
             name = (commit.job, commit.task, commit.fence)
-            if name in refused:
-                refused.remove(name)
-                continue
+            if refused and refused[-1] == name:
+                refused.pop()
+            else:
+                accepted.append(commit)
+        assert not refused, f"{refused} were refused, but nobody had committed them"
+        for commit in reversed(accepted):
+            name = (commit.job, commit.task, commit.fence)
             task = (commit.job, commit.task)
             assert task not in self.done, f"{task} was committed after it was done"
             assert name not in self.ended, f"{name} was committed twice"
