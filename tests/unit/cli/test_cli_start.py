@@ -1,0 +1,71 @@
+"""Start-up stays light, every command has its help, and nothing is loaded that is not called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ergates.cli.main import COMMANDS, cli
+
+HEAVY = ("rich", "docker", "matplotlib", "numpy", "sqlite3", "msgspec", "cloudpickle", "psutil", "asyncio")
+
+
+def modules_after(code: str) -> set[str]:
+    shown = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules, file=sys.stderr)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(shown.stderr.split())
+
+
+def test_help_loads_no_command_and_nothing_heavy() -> None:
+    code = "from ergates.cli.main import exit_code_of\nassert exit_code_of(['--help']) == 0"
+    loaded = modules_after(code)
+    assert loaded.isdisjoint(HEAVY)
+    assert {name for name in loaded if name.startswith("ergates.")} == {
+        "ergates.cli",
+        "ergates.cli.main",
+        "ergates.errors",
+    }
+
+
+def test_status_loads_no_display_library_and_no_worker() -> None:
+    loaded = modules_after("import ergates.cli.status")
+    assert loaded.isdisjoint({"rich", "docker", "matplotlib", "numpy", "psutil", "cloudpickle", "asyncio"})
+    assert not any(name.startswith(("ergates.agent", "ergates.drivers.launchers")) for name in loaded)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples_json_and_state(name: str) -> None:
+    command = import_module(f"ergates.cli.{name}").command
+    leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    for leaf in leaves:
+        options = {option for parameter in leaf.params for option in parameter.opts}
+        assert {"--json", "--state"} <= options
+        assert "Examples:" in (leaf.epilog or "")
+        words = [name] if leaf is command else [name, leaf.name or ""]
+        shown = CliRunner().invoke(cli, [*words, "--help"])
+        assert shown.exit_code == 0
+        assert "Examples:" in shown.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_help_line_fits_and_says_something(name: str) -> None:
+    assert COMMANDS[name].endswith(".")
+    assert len(COMMANDS[name]) <= 80
+
+
+def test_a_file_in_place_of_a_command_gets_the_right_hint(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(str(tmp_path))
+    with open("commands.txt", "w") as file:
+        file.write("true\n")
+    shown = CliRunner().invoke(cli, ["commands.txt"])
+    assert shown.exit_code == 2
+    assert "erg run commands.txt" in shown.output
