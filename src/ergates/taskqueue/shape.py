@@ -46,6 +46,8 @@ def shape_of(spec: TaskSpec) -> Shape:
 
 @lru_cache(maxsize=4096)
 def _shape_of_text(prefix: str, text: str) -> Shape:
+    if not text.isascii():  # bytes that are not UTF-8 are lone surrogates, which no store takes as text
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     words = text.split(None, MOST_WORDS)[:MOST_WORDS]
     numbers: list[float] = []
     fine: list[str] = []

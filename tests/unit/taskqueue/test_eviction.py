@@ -10,7 +10,7 @@ from ergates.taskqueue.running import Running
 from ergates.units import GIB, MIB
 
 CAPACITY = 4 * GIB
-SETTINGS = NodeSettings()
+SETTINGS = NodeSettings(freeze_fraction=0.92, thaw_fraction=0.88, give_back_fraction=0.955, refuse_fraction=0.965)
 NOW = 100_000_000_000
 MB_PER_S = 1e6 / 1e9
 
