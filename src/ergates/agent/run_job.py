@@ -110,7 +110,7 @@ def _loop(
                 on_signal(told)
         if halt.stop is not None and not worker.draining:
             worker.drain(give_back=halt.stop == "now")
-        if worker.busy:
+        if worker.busy and not (told == 2 and worker.stuck):
             continue
         if worker.open_tasks == 0:
             return "halted" if halt.stop else "finished"
@@ -122,16 +122,22 @@ def _loop(
 
 @contextmanager
 def _caught_signals(wanted: bool) -> Iterator[dict[str, int]]:
-    """Count INT, TERM and HUP instead of dying of them; the old handlers come back at the end."""
+    """Count INT, TERM and HUP instead of dying of them; the old handlers come back at the end.
+
+    HUP, of a terminal that was closed, counts twice: nobody is there to say it again. Under `nohup` it stays ignored.
+    """
     seen = {"count": 0}
     if not wanted:
         yield seen
         return
 
-    def count(_number: int, _frame: FrameType | None) -> None:
-        seen["count"] += 1
+    def count(number: int, _frame: FrameType | None) -> None:
+        seen["count"] += 2 if number == signal.SIGHUP else 1
 
-    old = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
+    old = {number: signal.signal(number, count) for number in caught}
     try:
         yield seen
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, assert_never
 
@@ -56,7 +57,8 @@ IDLE_LOOK_NS = 200_000_000
 """With nothing to commit, how often to ask the store whether something new waits."""
 SNAPSHOT_NS = 200_000_000
 DISK_ROOM_BYTES = 64 * MIB
-"""After a full disk nothing starts until this much is free again."""
+DISK_ROOM_DIVISOR = 10
+"""After a full disk nothing starts until so much is free again, or, on a small disk, this part of it."""
 
 
 class Store(Exchanger, Reader, History, Protocol):
@@ -99,6 +101,7 @@ class Worker:
         self._commits: list[Commit] = []
         self._told: list[tuple[Lease, Attempt, Commit, bytes | None]] = []
         self._oldest_commit_ns = 0
+        self._store_full_until_ns = 0
         self._wants: tuple[Want, ...] = ()
         self._held: list[tuple[StartAttempt, Lease]] = []
         self._waiting_for = ""
@@ -122,7 +125,12 @@ class Worker:
         """Judge the leases of workers that are gone and commit them as lost. Whoever comes first wins."""
         now = self._clock.now_ns()
         self._next_reap_ns = now + REAP_NS
-        for lease in self._store.expired(now, self.info.boot_id):
+        try:
+            leases = self._store.expired(now, self.info.boot_id)
+        except StoreFullError as error:
+            self._wait_for_disk(str(error))
+            return
+        for lease in leases:
             reason = "its worker went away"
             verdict = self._judge(lease, Outcome.LOST, reason)
             attempt = Attempt(number=lease.attempt, outcome=Outcome.LOST, ended_ns=now, reason=reason)
@@ -134,6 +142,11 @@ class Worker:
     def busy(self) -> bool:
         """Whether attempts run, wait to start, or wait to be committed."""
         return bool(self._running or self._staged or self._commits or self._held)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether all that is left to do is to write what ended, and the disk has no room for it."""
+        return bool(self._store_full_until_ns and not self._running and not self._staged)
 
     def drain(self, *, give_back: bool = False) -> None:
         """Start nothing new; with `give_back` also return what runs, at once."""
@@ -148,8 +161,13 @@ class Worker:
     def close(self) -> None:
         """End everything, hand back what is left, say good-bye."""
         self._running.close()
-        self._store.remember_peaks(self._policy.learned())
-        self._store.leave(self.info.id, self._clock.now_ns())
+        self._remember_peaks()
+        with suppress(StoreFullError):  # then the next run finds that we are gone
+            self._store.leave(self.info.id, self._clock.now_ns())
+
+    def _remember_peaks(self) -> None:
+        with suppress(StoreFullError):  # they only help to predict
+            self._store.remember_peaks(self._policy.learned())
 
     # --- one turn -----------------------------------------------------------------------------
 
@@ -167,7 +185,7 @@ class Worker:
             self._sample(now)
         if now >= self._next_reap_ns:
             self.reap()
-            self._store.remember_peaks(self._policy.learned())
+            self._remember_peaks()
         if self._exchange_is_due(now):
             self._exchange(now)
         if now >= self._next_snapshot_ns:
@@ -175,10 +193,10 @@ class Worker:
 
     def _wait_s(self, now: int, timeout_s: float) -> float:
         until = min(self._next_tick_ns, self._next_snapshot_ns)
-        if self._commits:
-            until = min(until, self._oldest_commit_ns + COMMIT_DELAY_NS)
         if self._wants:
-            until = now
+            until = min(until, self._store_full_until_ns)
+        elif self._commits:
+            until = min(until, max(self._store_full_until_ns, self._oldest_commit_ns + COMMIT_DELAY_NS))
         return max(0.0, min(timeout_s, (until - now) / 1e9))
 
     # --- what happened ------------------------------------------------------------------------
@@ -317,6 +335,8 @@ class Worker:
             self._told.append((lease, attempt, commit, result))
 
     def _exchange_is_due(self, now: int) -> bool:
+        if now < self._store_full_until_ns:
+            return False
         if self._commits:
             return (
                 len(self._commits) >= COMMIT_BATCH
@@ -334,9 +354,10 @@ class Worker:
         try:
             answer = self._store.exchange(self.info.id, commits, wants, now, self._jobs)
         except StoreFullError as error:
-            self._oldest_commit_ns = now + SECOND_NS
+            self._store_full_until_ns = now + SECOND_NS
             self._wait_for_disk(str(error))
             return
+        self._store_full_until_ns = 0
         self._commits, self._wants = [], ()
         self.open_tasks = answer.open_tasks
         self._announce(answer)
@@ -386,11 +407,13 @@ class Worker:
         self._waiting_for = reason
 
     def _disk_is_full(self) -> bool:
-        free = machine.free_disk_bytes(self._state_dir)
-        if free >= DISK_ROOM_BYTES:
+        free, size = machine.disk_room(self._state_dir)
+        enough = Bytes(min(DISK_ROOM_BYTES, size // DISK_ROOM_DIVISOR))
+        if free >= enough:
             self._waiting_for = ""
             return False
-        self._waiting_for = f"disk full: {format_bytes(free)} free, waiting for {format_bytes(DISK_ROOM_BYTES)}"
+        place = self._state_dir
+        self._waiting_for = f"disk full: {format_bytes(free)} free in {place}, waiting for {format_bytes(enough)}"
         return True
 
     def _show(self, now: Nanoseconds) -> None:

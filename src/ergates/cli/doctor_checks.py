@@ -126,7 +126,7 @@ def state_directory(state_dir: Path) -> Finding:
 
 def disk(state_dir: Path) -> Finding:
     """Outputs and the ledger need room; nothing starts on a full disk."""
-    free = machine.free_disk_bytes(_existing(state_dir))
+    free = machine.disk_room(_existing(state_dir))[0]
     found = f"{format_bytes(free)} free for state and outputs"
     if free < _DISK_NEEDED:
         return Finding("disk", "fail", found, f"free at least {format_bytes(_DISK_NEEDED)}: until then no task starts")

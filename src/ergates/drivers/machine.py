@@ -100,10 +100,10 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-def free_disk_bytes(folder: Path) -> Bytes:
-    """Room left for us on the file system of `folder`, in bytes."""
+def disk_room(folder: Path) -> tuple[Bytes, Bytes]:
+    """Room left for us on the file system of `folder`, and its size, in bytes."""
     facts = os.statvfs(folder)
-    return Bytes(facts.f_bavail * facts.f_frsize)
+    return Bytes(facts.f_bavail * facts.f_frsize), Bytes(facts.f_blocks * facts.f_frsize)
 
 
 def _meminfo(roots: Roots) -> dict[str, int]:
