@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import IO, cast
 
-from ergates.taskqueue.input_request import STDIN
+from ergates.taskqueue.inputs.request import STDIN
 
 _PIECE_BYTES = 1 << 20
 _IN_MEMORY_BYTES = 16 << 20

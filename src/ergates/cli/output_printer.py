@@ -30,7 +30,7 @@ def tag_of(task: int, spec: TaskSpec, given_labels: Mapping[str, str]) -> bytes:
     Args:
         task: its number.
         spec: what was submitted.
-        given_labels: those of the command line; the same for all tasks, so they tell nothing.
+        given_labels: those of the job (`--label`); the same for all tasks, so they tell nothing.
     """
     values = [value for name, value in spec.labels.items() if name not in given_labels]
     text = " ".join(values) if values else str(task)

@@ -11,9 +11,9 @@ from ergates.cli.input_files import InputFiles
 from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.node import NamedResource
 from ergates.errors import UsageError
-from ergates.taskqueue.input_request import InputRequest, PipeOptions, TaskDefaults, with_words
-from ergates.taskqueue.source import ParsedInput, derive_key, read_tasks
-from ergates.taskqueue.template import has_positional
+from ergates.taskqueue.inputs.request import InputRequest, PipeOptions, TaskDefaults, with_words
+from ergates.taskqueue.inputs.source import ParsedInput, derive_key, read_tasks
+from ergates.taskqueue.inputs.template import has_positional
 from ergates.units import Bytes, MilliCpus, Nanoseconds, UsdMicros
 
 Options = Mapping[str, Any]
@@ -55,7 +55,7 @@ def job_of(parsed: ParsedInput, key: str, request: InputRequest, options: Option
         max_failed_tasks=options["max_fails"] or said.max_failed_tasks,
         aging_ns=options["aging"],
         env=said.env,
-        labels=said.labels,
+        labels={**said.labels, **dict(options["label"])},
     )
 
 
@@ -115,7 +115,7 @@ def _task_defaults(options: Options) -> TaskDefaults:
 def _pipe(options: Options) -> PipeOptions | None:
     if not options["pipe"]:
         return None
-    from ergates.taskqueue.blocks import mark_bytes
+    from ergates.taskqueue.inputs.blocks import mark_bytes
 
     recend = options["recend"]
     return PipeOptions(

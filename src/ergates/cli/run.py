@@ -183,7 +183,7 @@ def _printer(
     packs, streams, labels = (
         output_folder(folder, status.id),
         (sys.stdout.buffer, sys.stderr.buffer),
-        dict(options["label"]),
+        store.spec(status.id).labels,
     )
     if options["line_buffer"]:
         return LinePrinter(packs, display, *streams, tag=options["tag"], given_labels=labels)

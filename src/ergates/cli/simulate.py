@@ -13,7 +13,7 @@ from ergates.cli.options import Parsed, common_options, examples
 from ergates.cli.tables import Column, table_lines
 from ergates.cli.terminal import width_of
 from ergates.simulation.scenarios import SCENARIOS
-from ergates.simulation.simulate import BEST_FIXED, REFERENCE, QueueResult, simulate_queue
+from ergates.simulation.simulate import BEST_FIXED, REFERENCES, QueueResult, simulate_queue
 from ergates.taskqueue.policies import PolicyName
 
 POLICIES: tuple[str, ...] = get_args(PolicyName)
@@ -44,7 +44,7 @@ def command() -> None:
     "policies",
     multiple=True,
     metavar="NAME",
-    help=f"{', '.join((*POLICIES, BEST_FIXED, REFERENCE))}; several are compared.  [default: all]",
+    help=f"{', '.join((*POLICIES, BEST_FIXED, *REFERENCES))}; several are compared.  [default: all]",
 )
 @click.option("--seeds", type=Parsed("seeds", _seeds), default="1..3", show_default=True, help="One seed, or a range.")
 @click.option("--faults", is_flag=True, help="Let nodes, network and store fail for two minutes first.")
@@ -63,7 +63,7 @@ def queue(
 ) -> None:
     """Run SCENARIO under some policies: makespan against the bound nobody can beat, wasted work, kills."""
     del state_dir  # every command has it; a simulation needs no store
-    chosen = policies or ((*POLICIES,) if faults else (*POLICIES, BEST_FIXED, REFERENCE))
+    chosen = policies or ((*POLICIES,) if faults else (*POLICIES, BEST_FIXED, *REFERENCES))
     results = [
         result
         for policy in chosen

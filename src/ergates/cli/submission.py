@@ -13,7 +13,7 @@ from ergates.cli.requests import job_of, read_input
 from ergates.cli.wording import count, plural
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobStatus
-from ergates.taskqueue.input_lines import Problems
+from ergates.taskqueue.inputs.lines import Problems
 from ergates.taskqueue.store import Submitted, Submitter
 
 _PROBLEMS_SHOWN = 5

@@ -98,7 +98,7 @@ def test_an_interrupted_pipe_resumes_by_the_name_of_its_job(erg: Erg, tmp_path: 
     assert words == ["run", "--job", "j1", "--jobs", "1", "--tag"]
     again = erg(*words)
     assert again.returncode == 0
-    assert again.stdout == "2\ttwo\n"
+    assert again.stdout == "2\ttwo\n"  # not tagged by the label that all tasks have
 
 
 class ErgOnTerminal:
