@@ -37,6 +37,17 @@ class DependenciesContract:
         assert rig.store.status(job).phase == "finished"
         recount(rig.store)
 
+    def test_a_task_waits_for_each_of_several_ranges(self, rig: Rig) -> None:
+        job = submit(rig.store, [FREE, FREE, FREE, FREE, FREE, after((1, 1), (3, 3), (5, 5))]).id
+        register(rig.store)
+        leases = take(rig.store, 5)
+        for number, left in ((0, 2), (2, 1), (1, 1), (3, 1)):
+            finish(rig.store, [leases[number]])
+            (view,) = rig.store.tasks(job, ids=[(6, 6)])
+            assert (view.state, view.blocked_by) == ("blocked", left)
+        finish(rig.store, [leases[4]])
+        assert states(rig.store, job)[6] == "ready"
+
     def test_a_returned_task_does_not_let_go(self, rig: Rig) -> None:
         job = submit(rig.store, [FREE, after((1, 1))]).id
         register(rig.store)

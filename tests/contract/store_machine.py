@@ -1,17 +1,21 @@
 """Several workers, a user and a reaper do what they like, crash and come back; a store must agree with store_model.py.
 
-After every step: the same state of every task, the same answer to every call, counters equal to a recount.
+After every step: the same state of every task, the same answer to every call, counters equal to a recount. `StoreMachine` lets
+Hypothesis choose the steps (it finds the shortest story that goes wrong); `run_story` chooses them from a seed (longer
+stories, in which more happens).
 """
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from store_model import ModelAnswer, StoreModel, Word
 from store_rig import Store, at, attempt, info, recount, requirement
 
@@ -38,21 +42,29 @@ WORKERS = ("w1", "w2", "w3")
 HOSTS = {"w1": "alpha", "w2": "alpha", "w3": "beta"}
 MEMORIES = (0, 10, 20)
 WORDS: tuple[Word, ...] = ("done", "done", "failed", "ready", "delayed", "cancelled", "untried")
+JOBS_MAX = 4
+T = TypeVar("T")
 
 
 class OpenedStore(Store, Protocol):
     def close(self) -> None: ...
 
 
-class StoreMachine(RuleBasedStateMachine):
-    """A driver's test file sets `open_store` to a function from an empty directory to a handle on the store in it."""
+class Pick(Protocol):
+    """Where choices come from."""
 
-    open_store: ClassVar[Any]
+    def number(self, low: int, high: int) -> int: ...
 
-    @initialize()
-    def begin(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ergates-machine-"))
-        self.store: OpenedStore = type(self).open_store(self.folder)
+    def one(self, of: Sequence[T]) -> T: ...
+
+
+class Story:
+    """A store, its model, and everything that can happen to both."""
+
+    def __init__(self, open_store: Callable[[Path], OpenedStore]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ergates-story-"))
+        self.open_store = open_store
+        self.store = open_store(self.folder)
         self.model = StoreModel()
         self.known: list[Lease] = []
         self.fences: set[int] = set()
@@ -60,27 +72,38 @@ class StoreMachine(RuleBasedStateMachine):
         for worker in WORKERS:
             self.register(worker)
 
-    def teardown(self) -> None:
-        if hasattr(self, "store"):
-            self.store.close()
-            shutil.rmtree(self.folder)
+    def close(self) -> None:
+        self.store.close()
+        shutil.rmtree(self.folder)
 
     @property
     def now(self) -> Nanoseconds:
         return at(self.model.now_s)
 
+    def step(self, pick: Pick) -> None:
+        """One of the things that can happen, the usual ones more often."""
+        steps = [self.work] * 5 + [self.work_well] * 3 + [self.reap] * 3 + [self.edit] * 2
+        steps += [
+            self.submit,
+            self.submit_again,
+            self.set_phase,
+            self.register_again,
+            self.leave,
+            self.wait,
+            self.crash,
+        ]
+        pick.one(steps)(pick)
+
     # --- the user ---------------------------------------------------------------------------------
 
-    @rule(data=st.data(), max_failed=st.none() | st.integers(1, 3))
-    @precondition(lambda self: len(self.model.jobs) < 3)
-    def submit(self, data: st.DataObject, max_failed: int | None) -> None:
-        count = data.draw(st.integers(0, 8))
-        tasks = []
-        for number in range(1, count + 1):
-            ids = st.integers(1, number - 1) if number > 1 else st.nothing()
-            after = data.draw(st.frozensets(ids, max_size=2) if number > 1 else st.just(frozenset()))
-            tasks.append((data.draw(st.integers(0, 2)), data.draw(st.sampled_from(MEMORIES)), after))
+    def submit(self, pick: Pick) -> None:
+        if len(self.model.jobs) == JOBS_MAX:
+            return
         name = f"j{len(self.model.jobs) + 1}"
+        tasks = []
+        for number in range(1, pick.number(0, 8) + 1):
+            after = frozenset(pick.number(1, number - 1) for _ in range(pick.number(0, 3)) if number > 1)
+            tasks.append((pick.number(0, 2), pick.one(MEMORIES), after))
         specs = [
             TaskSpec(
                 command=f"c{number}",
@@ -90,108 +113,104 @@ class StoreMachine(RuleBasedStateMachine):
             )
             for number, (priority, memory, after) in enumerate(tasks, 1)
         ]
-        spec = JobSpec(key=name, max_failed_tasks=max_failed)
-        assert self.store.submit(spec, specs, self.now).id == name
+        max_failed = pick.one((None, None, 1, 3))
+        made = self.store.submit(JobSpec(key=name, max_failed_tasks=max_failed), specs, self.now)
+        assert (made.id, made.total, made.resumed) == (name, len(tasks), False)
         self.model.submit(name, tasks, max_failed)
 
-    @rule(data=st.data())
-    @precondition(lambda self: self.model.jobs)
-    def submit_again(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.model.jobs)))
+    def submit_again(self, pick: Pick) -> None:
+        name = self._job(pick)
+        if name is None:
+            return
         job = self.model.jobs[name]
         made = self.store.submit(JobSpec(key=name), [], self.now)
         assert made.id == name and made.total == len(job.tasks)
         assert made.resumed == (job.unfinished() > 0 and job.phase != "cancelled")
         assert made.done == sum(task.state == TaskState.DONE for task in job.tasks.values())
 
-    @rule(data=st.data(), what=st.sampled_from(["cancel", "retry", "retry"]))
-    @precondition(lambda self: self.model.jobs)
-    def edit(self, data: st.DataObject, what: str) -> None:
-        name = data.draw(st.sampled_from(sorted(self.model.jobs)))
-        first = data.draw(st.integers(1, 8))
-        last = data.draw(st.integers(first, 9))
-        if what == "cancel":
+    def edit(self, pick: Pick) -> None:
+        name = self._job(pick)
+        if name is None:
+            return
+        first = pick.number(1, 8)
+        last = pick.number(first, 9)
+        if pick.number(0, 2) == 0:
             count = self.store.cancel(JobId(name), [(first, last)], "by hand", self.now)
             assert count == self.model.cancel(name, first, last)
         else:
             count = self.store.retry(JobId(name), [(first, last)], self.now)
             assert count == self.model.retry(name, first, last)
 
-    @rule(data=st.data(), phase=st.sampled_from(["paused", "active", "active", "cancelled"]))
-    @precondition(lambda self: self.model.jobs)
-    def set_phase(self, data: st.DataObject, phase: str) -> None:
-        name = data.draw(st.sampled_from(sorted(self.model.jobs)))
+    def set_phase(self, pick: Pick) -> None:
+        name = self._job(pick)
+        if name is None:
+            return
+        phase = pick.one(("paused", "active", "active", "active", "cancelled"))
         try:
             self.store.set_phase(JobId(name), phase, self.now)
         except UsageError:
             assert self.model.jobs[name].phase == "cancelled"
         self.model.set_phase(name, phase)
 
+    def _job(self, pick: Pick) -> str | None:
+        return pick.one(sorted(self.model.jobs)) if self.model.jobs else None
+
     # --- workers ----------------------------------------------------------------------------------
 
-    @rule(worker=st.sampled_from(WORKERS))
-    def register_again(self, worker: str) -> None:
-        self.register(worker)
+    def register_again(self, pick: Pick) -> None:
+        self.register(pick.one(WORKERS))
 
     def register(self, worker: str) -> None:
         self.store.register(info(worker, HOSTS[worker]), self.now)
         self.model.register(worker, HOSTS[worker])
 
-    @rule(worker=st.sampled_from(WORKERS), really=st.integers(0, 2))
-    def leave(self, worker: str, really: int) -> None:
-        if really:
-            return
+    def leave(self, pick: Pick) -> None:
+        worker = pick.one(WORKERS)
         self.model.leave(worker)
         self.store.leave(worker, self.now)
 
-    @rule(data=st.data(), worker=st.sampled_from(WORKERS), greed=st.integers(0, 4))
-    def work(self, data: st.DataObject, worker: str, greed: int) -> None:
+    def work(self, pick: Pick) -> None:
         """Commit some of what is held (or what is long over, or somebody else's), then ask for more."""
-        known = self.known if data.draw(st.integers(0, 3)) == 0 else self._held(worker)
-        chosen = data.draw(st.lists(st.sampled_from(known), max_size=3)) if known else []
+        worker = pick.one(WORKERS)
+        known = self.known if pick.number(0, 3) == 0 else self._held(worker)
         commits: list[tuple[Lease, Word, int]] = []
-        for lease in chosen:
-            word = data.draw(st.sampled_from(WORDS))
-            value = (
-                data.draw(st.sampled_from(MEMORIES))
-                if word == "ready"
-                else self.model.now_s + data.draw(st.sampled_from([5, 25, 0]))
-            )
-            commits.append((lease, word, value))
-        asked = data.draw(st.sampled_from([(), ("j1",), ("j1", "j2")]))
-        self._exchange(worker, commits, greed, data.draw(st.booleans()), asked)
+        for _ in range(pick.number(0, 3) if known else 0):
+            word = pick.one(WORDS)
+            value = pick.one(MEMORIES) if word == "ready" else self.model.now_s + pick.one((5, 25, 0))
+            commits.append((pick.one(known), word, value))
+        asked: tuple[str, ...] = pick.one(((), ("j1",), ("j1", "j2")))
+        self._exchange(worker, commits, pick.number(0, 4), pick.number(0, 3) == 0, asked)
 
-    @rule(worker=st.sampled_from(WORKERS))
-    def work_well(self, worker: str) -> None:
+    def work_well(self, pick: Pick) -> None:
         """Do everything one holds, take the most urgent; come back when one was taken for dead."""
+        worker = pick.one(WORKERS)
         if self.model.workers[worker].standing in ("reaped", "left"):
             self.register(worker)
-        self._exchange(worker, [(lease, "done", 0) for lease in self._held(worker)], 3, False, ())
+        held: list[tuple[Lease, Word, int]] = [(lease, "done", 0) for lease in self._held(worker)]
+        self._exchange(worker, held, 3, False, ())
 
-    def _held(self, worker: str) -> list[Lease]:
-        tasks = [(lease, self._task(lease)) for lease in self.known]
-        return [lease for lease, task in tasks if task.holder == worker and task.fence == lease.fence]
-
-    @rule(worker=st.sampled_from(WORKERS), seconds=st.integers(0, 40), upto=st.integers(0, 5))
-    def reap(self, worker: str, seconds: int, upto: int) -> None:
-        """Time passes, and `worker` commits some leases of the dead as lost."""
-        self.model.now_s += seconds
+    def reap(self, pick: Pick) -> None:
+        """Time passes, and a worker commits some leases of the dead as lost."""
+        self.model.now_s += pick.number(0, 40)
         found = self.store.expired(self.now)
         assert sorted((lease.job, lease.task) for lease in found) == sorted(self.model.expired())
         for lease in found:
             task = self._task(lease)
             assert (lease.fence, lease.attempt) == (task.fence, task.attempts + 1)
-        self._exchange(worker, [(lease, "lost", 0) for lease in found[:upto]], 0, False, ())
+        lost: list[tuple[Lease, Word, int]] = [(lease, "lost", 0) for lease in found[: pick.number(0, 5)]]
+        self._exchange(pick.one(WORKERS), lost, 0, False, ())
 
-    @rule(seconds=st.integers(1, 10))
-    def wait(self, seconds: int) -> None:
-        self.model.now_s += seconds
+    def wait(self, pick: Pick) -> None:
+        self.model.now_s += pick.number(1, 10)
 
-    @rule()
-    def crash(self) -> None:
+    def crash(self, pick: Pick) -> None:
         """The process dies between two calls; another one opens the store."""
         self.store.close()
-        self.store = type(self).open_store(self.folder)
+        self.store = self.open_store(self.folder)
+
+    def _held(self, worker: str) -> list[Lease]:
+        tasks = [(lease, self._task(lease)) for lease in self.known]
+        return [lease for lease, task in tasks if task.holder == worker and task.fence == lease.fence]
 
     # --- the comparison ---------------------------------------------------------------------------
 
@@ -199,25 +218,26 @@ class StoreMachine(RuleBasedStateMachine):
         self, worker: str, commits: list[tuple[Lease, Word, int]], greed: int, late: bool, asked: tuple[str, ...]
     ) -> None:
         jobs = [JobId(name) for name in asked if name in self.model.jobs]
-        wants = self._wants(greed, late)
         class_of = {memory: number for number, memory in self.classes.items()}
+        wants = [want for want in self._wants(greed, late) if want[1] in class_of]
         answer = self.store.exchange(
             worker,
             [self._commit(*commit) for commit in commits],
-            [Want(job=JobId(j), class_id=class_of.get(m, 0), priority=p, count=c) for j, m, p, c in wants],
+            [Want(job=JobId(j), class_id=class_of[m], priority=p, count=c) for j, m, p, c in wants],
             self.now,
             jobs,
         )
-        self._learn_classes(answer)
+        for offer in answer.offers:
+            memory = offer.requirement.memory_bytes
+            assert self.classes.setdefault(offer.class_id, memory) == memory
+        assert len(set(self.classes.values())) == len(self.classes), "equal requirements in two classes"
         plain = [(lease.job, lease.task, lease.fence, word, value) for lease, word, value in commits]
-        wants = [want for want in wants if want[1] in class_of]
         self._compare(answer, self.model.exchange(worker, plain, wants, jobs))
 
     def _wants(self, greed: int, late: bool) -> list[tuple[str, int, int, int]]:
         """As a worker makes them: from what it last saw, the most urgent first (or, `late`, the least)."""
-        leasing = {name: job for name, job in self.model.jobs.items() if job.leases()}
+        offers = self.model.offers({name: job for name, job in self.model.jobs.items() if job.leases()})
         wants = []
-        offers = self.model.offers(leasing)
         for job, memory, priority, waiting in reversed(offers) if late else offers:
             if greed:
                 count = min(greed, waiting)
@@ -248,14 +268,6 @@ class StoreMachine(RuleBasedStateMachine):
         made = None if word == "untried" else attempt(lease, outcome)
         return Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=made, verdict=verdict)
 
-    def _learn_classes(self, answer: Exchanged) -> None:
-        for offer in answer.offers:
-            assert (
-                self.classes.setdefault(offer.class_id, offer.requirement.memory_bytes)
-                == offer.requirement.memory_bytes
-            )
-        assert len(set(self.classes.values())) == len(self.classes)
-
     def _compare(self, answer: Exchanged, expected: ModelAnswer) -> None:
         assert answer.stale == expected.stale
         assert list(answer.refused) == expected.refused
@@ -278,10 +290,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _task(self, lease: Lease) -> Any:
         return self.model.jobs[lease.job].tasks[lease.task]
 
-    @invariant()
-    def agrees(self) -> None:
-        if not hasattr(self, "store"):
-            return
+    def check(self) -> None:
         for name, job in self.model.jobs.items():
             views = {int(view.task): view for view in self.store.tasks(JobId(name))}
             assert {number: view.state for number, view in views.items()} == {
@@ -290,11 +299,79 @@ class StoreMachine(RuleBasedStateMachine):
             for number, task in job.tasks.items():
                 view = views[number]
                 assert (view.attempts, view.worker) == (task.attempts, task.holder)
-                assert view.blocked_by == (
-                    sum(not job.done(other) for other in task.after) if task.state == TaskState.BLOCKED else 0
-                )
+                missing = sum(not job.done(other) for other in task.after)
+                assert view.blocked_by == (missing if task.state == TaskState.BLOCKED else 0)
             status = self.store.status(JobId(name))
-            expected = "finished" if not job.unfinished() and job.phase != "cancelled" else job.phase
-            assert status.phase == expected
+            ended = not job.unfinished() and job.phase != "cancelled"
+            assert status.phase == ("finished" if ended else job.phase)
             assert sum(status.outcomes.values()) == job.attempts
         recount(self.store)
+
+
+# --- who chooses ------------------------------------------------------------------------------------
+
+
+class _DrawnPick:
+    """Hypothesis chooses."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self._data = data
+
+    def number(self, low: int, high: int) -> int:
+        return self._data.draw(st.integers(low, high))
+
+    def one(self, of: Sequence[T]) -> T:
+        return of[self.number(0, len(of) - 1)]
+
+
+class _SeededPick:
+    """A seed chooses."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(f"{seed}/story")
+
+    def number(self, low: int, high: int) -> int:
+        return self._random.randint(low, high)
+
+    def one(self, of: Sequence[T]) -> T:
+        return self._random.choice(of)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """A driver's test file sets `open_store` to a function from an empty directory to a handle on the store in it."""
+
+    open_store: ClassVar[Any]
+
+    @initialize()
+    def begin(self) -> None:
+        self.story = Story(type(self).open_store)
+
+    @rule(data=st.data())
+    def step(self, data: st.DataObject) -> None:
+        self.story.step(_DrawnPick(data))
+
+    @invariant()
+    def agrees(self) -> None:
+        if hasattr(self, "story"):
+            self.story.check()
+
+    def teardown(self) -> None:
+        if hasattr(self, "story"):
+            self.story.close()
+
+
+def run_story(open_store: Callable[[Path], OpenedStore], seed: int, steps: int) -> None:
+    """A story from a seed; the seed is in the message when it goes wrong."""
+    story = Story(open_store)
+    pick = _SeededPick(seed)
+    taken = 0
+    try:
+        while taken < steps:
+            story.step(pick)
+            story.check()
+            taken += 1
+    except AssertionError as error:
+        error.add_note(f"seed {seed}, step {taken}")
+        raise
+    finally:
+        story.close()

@@ -10,6 +10,7 @@ from store_rig import (
     Rig,
     at,
     attempt,
+    back,
     commit,
     end,
     finish,
@@ -266,6 +267,28 @@ class SubmitContract:
         finish(rig.store, again)
         assert rig.store.retry(job, [(1, 2)], at(2)) == 0
         recount(rig.store)
+
+    def test_retry_forgets_what_went_wrong(self, rig: Rig) -> None:
+        job = submit(rig.store, 2).id
+        register(rig.store)
+        end(rig.store, *(back(lease) for lease in take(rig.store, 2)))
+        leases = take(rig.store, 2)
+        assert [lease.past.memory for lease in leases] == [1, 1]
+        end(rig.store, *(commit(lease, Failed(reason="bad")) for lease in leases))
+        rig.store.retry(job, [(1, 1)], at(1))
+        views = list(rig.store.tasks(job))
+        assert [(view.past.memory, view.reason, view.attempts) for view in views] == [(0, "", 2), (1, "bad", 2)]
+        assert [(lease.past.memory, lease.attempt) for lease in take(rig.store, 1)] == [(0, 3)]
+
+    def test_a_job_that_was_taken_back_is_resumed_before_a_newer_finished_one(self, rig: Rig) -> None:
+        old = submit(rig.store, 1).id
+        register(rig.store)
+        end(rig.store, *(commit(lease, Failed(reason="bad")) for lease in take(rig.store, 1)))
+        assert submit(rig.store, 1).id != old
+        finish(rig.store, take(rig.store, 1))
+        rig.store.retry(old, [(1, 1)], at(1))
+        made = submit(rig.store, 1)
+        assert made.id == old and made.resumed
 
     def test_retry_takes_a_cancelled_job_back(self, rig: Rig) -> None:
         job = submit(rig.store, 2).id

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from store_contract import StoreContract
-from store_machine import StoreMachine
+from store_machine import StoreMachine, run_story
 from store_rig import LEASE_NS, Rig
 
 from ergates.drivers.stores.sqlite import SqliteStore
@@ -35,21 +35,27 @@ class TestSqliteStore(StoreContract):
     """Runs the contract once for each journal."""
 
 
+def open_store(folder: Path) -> SqliteStore:
+    return SqliteStore(folder / "e.db", lease_ns=LEASE_NS, host="this-host", proc=folder)
+
+
 class SqliteMachine(StoreMachine):
     """Opens a store file in the machine's directory."""
 
-    @staticmethod
-    def open_store(folder: Path) -> SqliteStore:
-        return SqliteStore(folder / "e.db", lease_ns=LEASE_NS, host="this-host", proc=folder)
+    open_store = staticmethod(open_store)
 
 
 def test_the_store_agrees_with_the_model() -> None:
     run_state_machine_as_test(SqliteMachine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None))
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_story_agrees_with_the_model(seed: int) -> None:
+    run_story(open_store, seed, steps=150)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_the_store_agrees_with_the_model_for_long() -> None:
-    run_state_machine_as_test(
-        SqliteMachine, settings=settings(max_examples=3000, stateful_step_count=60, deadline=None)
-    )
+def test_many_stories_agree_with_the_model() -> None:
+    for seed in range(1000, 3000):
+        run_story(open_store, seed, steps=300)
