@@ -15,15 +15,18 @@ CONTAINER_IMAGE = "ergates-test:latest"
 @cache
 def missing_docker() -> str:
     """Why there is no engine for the tests; empty when there is one."""
-    import docker
+    from docker.errors import ImageNotFound
+
+    from ergates.drivers.launchers.container_engine import connect
+    from ergates.errors import LaunchError
 
     try:
-        client = docker.from_env(timeout=20)
-    except docker.errors.DockerException as error:
-        return f"no container engine ({error}); .ci/start-docker starts one"
+        client, _ = connect()
+    except LaunchError as error:
+        return f"{error}\n.ci/start-docker starts one"
     try:
-        client.images.get(CONTAINER_IMAGE)
-    except docker.errors.ImageNotFound:
+        client.inspect_image(CONTAINER_IMAGE)
+    except ImageNotFound:
         return f"no image {CONTAINER_IMAGE}; .ci/start-docker makes it"
     finally:
         client.close()
