@@ -69,8 +69,18 @@ Examples:
 """
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output does not want more of it. Click would make exit code 1 of the error itself."""
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name and one-line help; imports `ergates.cli.<name>` when one is called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -144,13 +154,23 @@ def exit_code_of(args: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("\nerg: interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        # What is left in the buffer cannot be written either; without this Python would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+    except (BrokenPipeError, ReaderGoneError):
+        return _without_reader()
     except OSError as error:
         if os.environ.get("ERGATES_DEBUG") == "1" or error.errno is None:
             raise
         place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
         click.echo(f"erg: {place}{error.strerror}", err=True)
         return 1
+
+
+def _without_reader() -> int:
+    """What is left in the buffers cannot be written either; without this Python would complain at its end."""
+    from ergates.cli.terminal import give_up
+
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            give_up(stream)
+    return PIPE_CLOSED

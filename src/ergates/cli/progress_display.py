@@ -13,7 +13,7 @@ from typing import IO
 from ergates.agent.observer import NodeSnapshot
 from ergates.cli.progress_lines import Look, live_lines, plain_line
 from ergates.cli.progress_state import ProgressState
-from ergates.cli.terminal import LiveArea, shows_colour, shows_unicode, width_of
+from ergates.cli.terminal import LiveArea, give_up, shows_colour, shows_unicode, width_of
 from ergates.cluster.attempt import Attempt
 from ergates.taskqueue.store import Lease, Verdict
 from ergates.units import Nanoseconds
@@ -39,6 +39,7 @@ class ProgressDisplay:
         self._live = LiveArea(stream) if enabled and stream.isatty() else None
         self._last_ns: int | None = None
         self._note = ""
+        self._said_waiting = False
 
     @property
     def live(self) -> bool:
@@ -53,6 +54,10 @@ class ProgressDisplay:
 
     def looked(self, snapshot: NodeSnapshot) -> None:
         self.state.observe(snapshot)
+        if bool(snapshot.waiting_for) is not self._said_waiting:
+            self._said_waiting = bool(snapshot.waiting_for)
+            if self._live is None:  # the live lines say it themselves
+                self.say(snapshot.waiting_for or "there is room again: going on")
         if not self._enabled:
             return
         if self._last_ns is None:
@@ -71,7 +76,7 @@ class ProgressDisplay:
 
     def say(self, text: str) -> None:
         """One line above the live ones."""
-        with self.above():
+        with self.above(), self._unless_gone():
             self._stream.write(text + "\n")
             self._stream.flush()
 
@@ -79,7 +84,8 @@ class ProgressDisplay:
     def above(self) -> Iterator[None]:
         """What is written inside, here or on standard output, scrolls above the live lines."""
         if self._live is not None:
-            self._live.erase()
+            with self._unless_gone():
+                self._live.erase()
         yield
         if self._live is not None:
             self._show()
@@ -87,9 +93,19 @@ class ProgressDisplay:
     def close(self) -> None:
         """Take the live lines away."""
         if self._live is not None:
-            self._live.erase()
+            with self._unless_gone():
+                self._live.erase()
             self._live = None
         self._enabled = False
+
+    @contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        """A display that nobody sees any more ends; the run goes on."""
+        try:
+            yield
+        except OSError:
+            give_up(self._stream)
+            self._live, self._enabled = None, False
 
     def _interval_ns(self) -> int:
         if self._live is not None:
@@ -98,6 +114,10 @@ class ProgressDisplay:
         return _PLAIN_SELDOM_NS if view is not None and view.elapsed_ns >= _SELDOM_AFTER_NS else _PLAIN_EVERY_NS
 
     def _show(self) -> None:
+        with self._unless_gone():
+            self._draw()
+
+    def _draw(self) -> None:
         view = self.state.view()
         if view is None:
             return

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ergates.agent.observer import Observer
-from ergates.agent.run_job import RunResult, run_job
 from ergates.cli.input_files import InputFiles
 from ergates.cli.joblog import JobLog
 from ergates.cli.jobs import choose_job, open_count
@@ -32,13 +31,16 @@ from ergates.cli.run_options import (
 from ergates.cli.run_tally import RunTally
 from ergates.cli.submission import announcement, print_dry_run, submit_input
 from ergates.cli.summary import Ending, ShownFailure, last_lines, summary_lines
-from ergates.cli.terminal import width_of
+from ergates.cli.terminal import tell, width_of
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobStatus
 from ergates.cluster.task_state import TERMINAL
 from ergates.drivers.output.read import output_folder, read_output
 from ergates.drivers.stores.sqlite import SqliteStore
 from ergates.errors import ErgatesError, UsageError
+
+if TYPE_CHECKING:
+    from ergates.agent.run_job import RunResult
 
 _STOPPED = {
     "drained": "interrupted: what ran was let end, the rest waits",
@@ -115,7 +117,7 @@ def _job(
     if status.phase == "paused":
         store.set_phase(status.id, "active", SystemClock().now_ns())
     if not quiet and open_count(status):
-        click.echo(announcement(status, resumed=resumed), err=True)
+        tell(announcement(status, resumed=resumed))
     return status, resumed
 
 
@@ -136,6 +138,8 @@ def _nothing_to_run(status: JobStatus, options: dict[str, Any]) -> int:
 def _run(
     store: SqliteStore, folder: Path, status: JobStatus, options: dict[str, Any], *, resumed: bool, again: str
 ) -> int:
+    from ergates.agent.run_job import run_job  # launchers and policies: help and wrong usage need none of them
+
     clock = SystemClock()
     started_ns = clock.now_ns()
     settings = run_settings(options, str(folder))
@@ -152,7 +156,14 @@ def _run(
         if printer is not None:
             stack.callback(printer.close)
             observers.append(printer)
-        result = run_job(store, status.id, settings, observers, on_signal=lambda number: display.note(_NOTES[number]))
+        try:
+            result = run_job(
+                store, status.id, settings, observers, on_signal=lambda number: display.note(_NOTES[number])
+            )
+        except BrokenPipeError:
+            if not options["quiet"]:
+                display.say(f"nobody reads the output any more: stopped; go on with: {again}")
+            raise
     ending = Ending(
         elapsed_ns=clock.now_ns() - started_ns,
         stopped=_STOPPED.get(result.why, ""),
@@ -165,7 +176,7 @@ def _run(
     if options["as_json"]:
         _print_json(result.status, result.why, ending)
     elif not options["quiet"] or tally.failed:
-        click.echo("\n".join(summary_lines(result.status, ending, width_of(sys.stderr, 100))), err=True)
+        tell("\n".join(summary_lines(result.status, ending, width_of(sys.stderr, 100))))
     return _exit_code(result, options["halt"])
 
 

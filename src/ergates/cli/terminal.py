@@ -7,8 +7,11 @@ each line is overwritten in place and the rest of it erased, so nothing flickers
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import IO
+
+import click
 
 
 class LiveArea:
@@ -41,6 +44,21 @@ class LiveArea:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+def tell(text: str) -> None:
+    """One message on standard error. That nobody reads it any more is no reason to stop what goes on."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        give_up(sys.stderr)
+
+
+def give_up(stream: IO[str]) -> None:
+    """The terminal was closed, or the reader of the pipe left: what is written there from now on goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def width_of(stream: IO[str], default: int = 80) -> int:
