@@ -9,6 +9,8 @@ from ergates.taskqueue.node_settings import NodeSettings
 SLOPE_MEMORY_NS = 100_000_000
 """Growth is averaged over about this long: two or three samples, so that one page fault storm is not a trend."""
 
+RATE_MIN_NS = 10_000_000
+"""Two samples closer than this tell no rate: the first pages of a process are no ramp."""
 SHARE_MIN_NS = 500_000_000
 
 
@@ -61,7 +63,7 @@ class Running:
         """Take in one sample; learn a plateau that has just ended."""
         elapsed_ns = now_ns - self.sampled_ns
         if elapsed_ns > 0 and not self.frozen:
-            rate = (used - self.used) / elapsed_ns
+            rate = (used - self.used) / max(elapsed_ns, RATE_MIN_NS)
             weight = min(1.0, elapsed_ns / SLOPE_MEMORY_NS)
             # Rising is believed at once, falling only as it lasts: a ramp seen late costs more than one seen too long.
             self.slope = rate if rate > self.slope else self.slope + (rate - self.slope) * weight

@@ -12,6 +12,7 @@ from ergates.taskqueue.node_events import (
     AttemptEnded,
     DrainStarted,
     EndAttempt,
+    FreezeAttempt,
     GiveBack,
     HandBack,
     LeasesRevoked,
@@ -280,6 +281,13 @@ def test_looks_more_often_as_memory_fills() -> None:
 
     assert wait_ns(100 * MIB, 1) == 100_000_000
     assert 10_000_000 <= wait_ns(int(3.7 * GIB), 2) <= 30_000_000
+
+
+def test_the_first_pages_of_a_process_are_no_ramp() -> None:
+    policy = NodePolicy(capacity(), NodeSettings(), knows("sim --seed #", MIB, 5))
+    policy.handle(leased(lease(1), lease(2)), Nanoseconds(T0))
+    actions = policy.handle(sampled(8 * MIB, (1, 4 * MIB), (2, 4 * MIB)), Nanoseconds(T0 + 10_000))
+    assert not of(FreezeAttempt, actions)
 
 
 # --- ends --------------------------------------------------------------------------------------------
