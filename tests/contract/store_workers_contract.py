@@ -53,10 +53,10 @@ class WorkersContract:
         submit(rig.store, 1)
         register(rig.store)
         (lease,) = take(rig.store, 1)
-        for second in range(20, 4000, 20):
+        for second in range(25, 1500, 25):
             look(rig.store, now=second)
             assert rig.store.expired(at(second)) == ()
-        assert end(rig.store, commit(lease), now=4010).refused == ()
+        assert end(rig.store, commit(lease), now=1510).refused == ()
 
     def test_the_reaper_commits_for_the_dead(self, rig: Rig) -> None:
         job = submit(rig.store, 3).id

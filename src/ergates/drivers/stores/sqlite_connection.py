@@ -169,13 +169,14 @@ def _open(path: Path, journal: Journal) -> sqlite3.Connection:
 
 
 def _set_journal(connection: sqlite3.Connection, journal: Journal) -> None:
-    if connection.execute("PRAGMA journal_mode").fetchone()[0] != journal:
-        connection.execute(f"PRAGMA journal_mode = {journal}")
-    if journal == "wal":
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode != journal:
+        mode = connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
+    if mode == "wal":
         # NORMAL: a power cut may lose the last commits, never the order of them; a killed process loses nothing.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
-    else:
+    else:  # asked for, or SQLite found no shared memory here and stays with a rollback journal
         connection.execute("PRAGMA synchronous = FULL")
 
 

@@ -139,8 +139,6 @@ def revivable(db: StoreConnection, rows: Iterable[int], levels: int) -> set[int]
     A task whose prerequisite stays failed or cancelled cannot; it is left as it is.
     """
     candidates = frontier = set(rows)
-    if not levels:
-        return candidates
     while frontier:
         found = dict(_waiting_for(db, sorted(frontier), levels, CANCELLED, only_caused=True))
         frontier = set(found) - candidates

@@ -24,6 +24,7 @@ from ergates.drivers.stores.sqlite_tally import Tally
 from ergates.errors import UsageError
 
 _WAITING = f"({BLOCKED}, {READY}, {DELAYED})"
+_ENDED_BADLY = f"({FAILED}, {CANCELLED})"
 
 
 def set_phase(db: StoreConnection, job: str, phase: str, now_ns: int) -> None:
@@ -101,30 +102,55 @@ def retry(db: StoreConnection, job: str, tasks: Sequence[tuple[int, int]], now_n
     number = job_number(job)
     with db.write(now_ns) as store_ns:
         _, _, levels = _job(db, job, number)
-        asked: set[int] = set()
-        for rows in row_ranges(number, tasks):
-            found = db.raw.execute(
-                f"SELECT row FROM tasks WHERE row BETWEEN ? AND ? AND state IN ({FAILED}, {CANCELLED})",
-                rows,
-            )
-            asked.update(row for (row,) in found)
-        back = revivable(db, asked, levels)
-        if not back:
-            return 0
         tally = Tally(db, store_ns, now_ns)
-        names = json.dumps(sorted(back))
-        old = db.raw.execute(
-            "SELECT t.row, t.state, t.lane FROM json_each(?) r CROSS JOIN tasks t ON t.row = r.value", (names,)
-        ).fetchall()
-        changes = []
-        for row, state, lane in old:
-            after = BLOCKED if levels and is_blocked(db, row) else READY
-            tally.move(row, state, after, lane)
-            changes.append((after, row))
-        db.raw.executemany("UPDATE tasks SET state = ? WHERE row = ?", changes)
-        db.raw.execute("DELETE FROM setbacks WHERE row IN (SELECT value FROM json_each(?))", (names,))
-        db.raw.execute("UPDATE jobs SET phase = 'active' WHERE id = ? AND phase = 'cancelled'", (number,))
+        ranges = row_ranges(number, tasks)
+        if levels:
+            count = _retry_with_dependents(db, tally, ranges, levels)
+        else:
+            count = sum(_retry_range(db, tally, number, rows) for rows in ranges)
+        if count:
+            db.raw.execute("UPDATE jobs SET phase = 'active' WHERE id = ? AND phase = 'cancelled'", (number,))
         tally.flush()
+    return count
+
+
+def _retry_range(db: StoreConnection, tally: Tally, job: int, rows: tuple[int, int]) -> int:
+    """In a job where nothing waits for anything: as a set."""
+    where = f"row BETWEEN ? AND ? AND state IN {_ENDED_BADLY}"
+    count = 0
+    for state, lane, ended in db.raw.execute(
+        f"SELECT state, lane, count(*) FROM tasks WHERE {where} GROUP BY state, lane", rows
+    ).fetchall():
+        tally.move_many(job, state, READY, ended)
+        tally.lane(lane, ended)
+        count += ended
+    db.raw.execute(
+        f"DELETE FROM setbacks WHERE row BETWEEN ? AND ? AND (SELECT t.state IN {_ENDED_BADLY} FROM tasks t"
+        " WHERE t.row = setbacks.row)",
+        rows,
+    )
+    db.raw.execute(f"UPDATE tasks SET state = {READY} WHERE {where}", rows)
+    return count
+
+
+def _retry_with_dependents(db: StoreConnection, tally: Tally, ranges: Sequence[tuple[int, int]], levels: int) -> int:
+    """Task by task, for what was cancelled because of these comes back, too, and what is held back stays."""
+    asked: set[int] = set()
+    for rows in ranges:
+        found = db.raw.execute(f"SELECT row FROM tasks WHERE row BETWEEN ? AND ? AND state IN {_ENDED_BADLY}", rows)
+        asked.update(row for (row,) in found)
+    back = revivable(db, asked, levels)
+    names = json.dumps(sorted(back))
+    old = db.raw.execute(
+        "SELECT t.row, t.state, t.lane FROM json_each(?) r CROSS JOIN tasks t ON t.row = r.value", (names,)
+    ).fetchall()
+    changes = []
+    for row, state, lane in old:
+        after = BLOCKED if is_blocked(db, row) else READY
+        tally.move(row, state, after, lane)
+        changes.append((after, row))
+    db.raw.executemany("UPDATE tasks SET state = ? WHERE row = ?", changes)
+    db.raw.execute("DELETE FROM setbacks WHERE row IN (SELECT value FROM json_each(?))", (names,))
     return len(back & asked)
 
 
