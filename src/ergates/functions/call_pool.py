@@ -16,9 +16,7 @@ import atexit
 import math
 import os
 import select
-import shutil
 import sys
-import tempfile
 import threading
 import uuid
 from collections import deque
@@ -32,6 +30,7 @@ from ergates.drivers.launchers.process import ProcessLauncher
 from ergates.drivers.output.read import output_folder, read_output
 from ergates.errors import ErgatesError
 from ergates.functions.errors import CallTimedOutError, WorkerDiedError
+from ergates.functions.scratch import ScratchFolder
 from ergates.functions.serialise import raised
 from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Started
 from ergates.units import Nanoseconds, format_bytes, format_duration
@@ -105,14 +104,15 @@ class CallPool:
     """
 
     def __init__(self, workers: int, *, batch: int | None = None, show_output: bool = True) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ergates-"))  # readable by this user only
+        self._scratch = ScratchFolder()
+        self.folder: Path = self._scratch.path
         self._batch, self._show_output = batch, show_output
         self._packs = output_folder(self.folder, _JOB)
         self._clock = SystemClock()
         try:
             self._launcher = ProcessLauncher(self.folder, str(uuid.uuid4()), clock=self._clock)
         except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._scratch.remove()
             raise
         self._env, self._cwd = dict(os.environ), os.getcwd()
         self._slots = [_Slot(self._launcher.open_slot("python")) for _ in range(workers)]
@@ -178,7 +178,7 @@ class CallPool:
                 os.close(self._wake_fd)
                 self._wake_fd = -1
             self._launcher.close()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._scratch.remove()
             _running_pools.discard(self)
 
     def _loop(self) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -121,7 +122,11 @@ def test_interrupt_ends_everything(tmp_path: Path) -> None:
     _wait_for_end(pidfd)
 
 
-def test_killing_the_caller_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_killing_the_caller_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""
@@ -137,6 +142,9 @@ def test_killing_the_caller_leaves_nothing_behind(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=30)
     _wait_for_end(pidfd)
+    (left,) = scratch.iterdir()
+    list(ergates.map(abs, [1], workers=1))
+    assert not left.exists()
 
 
 def test_a_map_inside_a_map() -> None:

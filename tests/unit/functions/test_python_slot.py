@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Slot:
         ours, theirs = socket.socketpair()
         self.folder, self.packs = folder, folder / "packs"
         self.socket, self.buffer, self.sequence = ours, bytearray(), 0
+        self.frames: deque[tuple[int, Any]] = deque()
         self.ended: list[Ended] = []
         self.running: list[tuple[int, int, int]] = []
         command = [sys.executable, "-m", "ergates.functions.python_slot", str(theirs.fileno())]
@@ -45,17 +47,13 @@ class Slot:
         assert (kind, pid) == (wire.READY, self.process.pid)
 
     def _next(self) -> tuple[int, Any]:
-        while True:
-            frames = wire.decode(self.buffer)
-            if frames:
-                assert len(frames) == 1 or all(kind == wire.REPORT for kind, _ in frames)
-                for _, (ended, running) in frames[1:]:
-                    self._take(ended, running)
-                return frames[0]
+        while not self.frames:
             data = self.socket.recv(1 << 20)
             if not data:
                 raise EOFError
             self.buffer += data
+            self.frames += wire.decode(self.buffer)
+        return self.frames.popleft()
 
     def _take(self, ended: list[tuple[Any, ...]], running: tuple[int, int, int] | None) -> None:
         self.ended += [dict(zip(wire.ENDED_FIELDS, values, strict=True)) for values in ended]
