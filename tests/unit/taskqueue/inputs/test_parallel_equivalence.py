@@ -11,8 +11,8 @@ from typing import BinaryIO
 import pytest
 
 from ergates.taskqueue.command import argv_of
-from ergates.taskqueue.input_request import InputRequest, PipeOptions, with_words
-from ergates.taskqueue.source import read_tasks
+from ergates.taskqueue.inputs.request import InputRequest, PipeOptions, with_words
+from ergates.taskqueue.inputs.source import read_tasks
 
 EXAMPLES = [
     ["echo", "{}", ":::", "a", "b c", "d;e", "$HOME", "it's", 'a"b', "*"],

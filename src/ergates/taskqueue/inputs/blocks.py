@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ergates.errors import InputError
-from ergates.taskqueue.input_request import PipeOptions
+from ergates.taskqueue.inputs.request import PipeOptions
 
 RECORD_BYTES_MAX = 256 * 1024 * 1024
 """A block is held in memory and in the store; SQLite holds at most 1 GB in one value."""

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ergates.errors import InputError
-from ergates.taskqueue.blocks import RECORD_BYTES_MAX, blocks, mark_bytes
-from ergates.taskqueue.input_request import PipeOptions
+from ergates.taskqueue.inputs.blocks import RECORD_BYTES_MAX, blocks, mark_bytes
+from ergates.taskqueue.inputs.request import PipeOptions
 from ergates.units import Bytes
 
 

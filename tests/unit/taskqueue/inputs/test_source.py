@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ergates.cluster.task import Requirement, Stdin, TaskSpec
 from ergates.errors import InputError, UsageError
 from ergates.taskqueue.command import argv_of
-from ergates.taskqueue.input_request import (
+from ergates.taskqueue.inputs.request import (
     ArgumentList,
     InputRequest,
     PipeOptions,
@@ -24,7 +24,7 @@ from ergates.taskqueue.input_request import (
     split_words,
     with_words,
 )
-from ergates.taskqueue.source import derive_key, read_tasks
+from ergates.taskqueue.inputs.source import derive_key, read_tasks
 from ergates.units import Bytes, MilliCpus
 
 

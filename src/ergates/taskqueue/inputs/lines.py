@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ergates.errors import InputError
-from ergates.taskqueue.input_request import OpenFile, shown_name
+from ergates.taskqueue.inputs.request import OpenFile, shown_name
 
 _BOM = b"\xef\xbb\xbf"
 

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from ergates.cluster.task import TaskSpec
 from ergates.errors import InputError
 from ergates.taskqueue.command import ARGUMENT_BYTES_MAX, has_unclosed_quote, too_long
-from ergates.taskqueue.input_lines import Problems, decode, nul_error, raw_lines
-from ergates.taskqueue.input_request import Format, OpenFile, TaskDefaults, shown_name
+from ergates.taskqueue.inputs.lines import Problems, decode, nul_error, raw_lines
+from ergates.taskqueue.inputs.request import Format, OpenFile, TaskDefaults, shown_name
 from ergates.taskqueue.python_call import encode_call, python_call
 from ergates.units import GIB, Bytes, MilliCpus
 

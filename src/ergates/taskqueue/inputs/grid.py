@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ergates.errors import InputError
-from ergates.taskqueue.input_lines import Problems, text_lines
-from ergates.taskqueue.input_request import GridFormat, OpenFile, shown_name
-from ergates.taskqueue.parameters import ValueGroup
-from ergates.taskqueue.template import Row
+from ergates.taskqueue.inputs.lines import Problems, text_lines
+from ergates.taskqueue.inputs.parameters import ValueGroup
+from ergates.taskqueue.inputs.request import GridFormat, OpenFile, shown_name
+from ergates.taskqueue.inputs.template import Row
 
 if TYPE_CHECKING:
     from _csv import Reader

@@ -20,11 +20,9 @@ from ergates.cluster.job import RetryLimits
 from ergates.cluster.task import TaskSpec
 from ergates.errors import InputError
 from ergates.taskqueue.command import too_long
-from ergates.taskqueue.dependencies import Record, resolve
-from ergates.taskqueue.input_lines import Problems, raw_lines, text_lines
-from ergates.taskqueue.input_request import JobDefaults, OpenFile, TaskDefaults, shown_name
-from ergates.taskqueue.python_call import encode_call, python_call
-from ergates.taskqueue.record_fields import (
+from ergates.taskqueue.inputs.dependencies import Record, resolve
+from ergates.taskqueue.inputs.lines import Problems, raw_lines, text_lines
+from ergates.taskqueue.inputs.record_fields import (
     SETTING_KEYS,
     TASK_KEYS,
     FieldError,
@@ -38,7 +36,9 @@ from ergates.taskqueue.record_fields import (
     read_texts,
     settings_of,
 )
-from ergates.taskqueue.taskfile import line_error
+from ergates.taskqueue.inputs.request import JobDefaults, OpenFile, TaskDefaults, shown_name
+from ergates.taskqueue.inputs.taskfile import line_error
+from ergates.taskqueue.python_call import encode_call, python_call
 from ergates.units import Bytes
 
 _KINDS = ("command", "shell", "python", "container")

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ergates.errors import InputError
-from ergates.taskqueue.grid import grid_group
-from ergates.taskqueue.input_lines import Problems
-from ergates.taskqueue.input_request import GridFormat
-from ergates.taskqueue.parameters import ValueGroup
-from ergates.taskqueue.template import Row
+from ergates.taskqueue.inputs.grid import grid_group
+from ergates.taskqueue.inputs.lines import Problems
+from ergates.taskqueue.inputs.parameters import ValueGroup
+from ergates.taskqueue.inputs.request import GridFormat
+from ergates.taskqueue.inputs.template import Row
 
 
 def group(

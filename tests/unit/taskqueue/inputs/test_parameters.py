@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ergates.errors import InputError
-from ergates.taskqueue.input_request import ArgumentList
-from ergates.taskqueue.parameters import cross, crossed_size, list_groups, parameter_group
-from ergates.taskqueue.template import Row
+from ergates.taskqueue.inputs.parameters import cross, crossed_size, list_groups, parameter_group
+from ergates.taskqueue.inputs.request import ArgumentList
+from ergates.taskqueue.inputs.template import Row
 
 
 def opener(**files: bytes) -> Callable[[str], io.BytesIO]:

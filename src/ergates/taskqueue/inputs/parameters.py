@@ -14,9 +14,9 @@ from decimal import Decimal
 from itertools import chain, product
 
 from ergates.errors import InputError
-from ergates.taskqueue.input_lines import text_lines
-from ergates.taskqueue.input_request import ArgumentList, OpenFile, shown_name
-from ergates.taskqueue.template import Row
+from ergates.taskqueue.inputs.lines import text_lines
+from ergates.taskqueue.inputs.request import ArgumentList, OpenFile, shown_name
+from ergates.taskqueue.inputs.template import Row
 
 TASKS_MAX = 100_000_000
 """Of one job; more is taken for a typing error in a range."""

@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from ergates.cluster.job import RetryLimits
 from ergates.cluster.task import Kind, Requirement, TaskSpec
 from ergates.errors import UsageError
-from ergates.taskqueue.template import has_positional
+from ergates.taskqueue.inputs.template import has_positional
 from ergates.units import Bytes, MilliCpus, Nanoseconds
 
 OpenFile = Callable[[str], AbstractContextManager[Iterable[bytes]]]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ergates.errors import InputError
 from ergates.taskqueue.command import argv_of
-from ergates.taskqueue.template import Template, has_positional, part_of
+from ergates.taskqueue.inputs.template import Template, has_positional, part_of
 
 
 def fill(text: str | None, *values: str, number: int = 1) -> str | tuple[str, ...]:

@@ -26,7 +26,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ergates.cluster.task import Stdin
-from ergates.taskqueue.input_request import TaskDefaults
+from ergates.taskqueue.inputs.request import TaskDefaults
 from ergates.units import Bytes, MilliCpus, Nanoseconds, parse_bytes, parse_duration
 
 SETTING_KEYS = (

@@ -22,13 +22,13 @@ from msgspec.structs import replace
 
 from ergates.cluster.task import Stdin, TaskSpec
 from ergates.errors import InputError
-from ergates.taskqueue.blocks import blocks
 from ergates.taskqueue.command import too_long
-from ergates.taskqueue.input_lines import Problems, raw_lines
-from ergates.taskqueue.input_request import STDIN, InputRequest, JobDefaults, OpenFile, input_files, shown_name
-from ergates.taskqueue.parameters import ValueGroup, cross, crossed_size, list_groups, parameter_group
-from ergates.taskqueue.taskfile import distcomp_tasks, format_of, line_error, shell_tasks
-from ergates.taskqueue.template import SOURCE, Row, Template
+from ergates.taskqueue.inputs.blocks import blocks
+from ergates.taskqueue.inputs.lines import Problems, raw_lines
+from ergates.taskqueue.inputs.parameters import ValueGroup, cross, crossed_size, list_groups, parameter_group
+from ergates.taskqueue.inputs.request import STDIN, InputRequest, JobDefaults, OpenFile, input_files, shown_name
+from ergates.taskqueue.inputs.taskfile import distcomp_tasks, format_of, line_error, shell_tasks
+from ergates.taskqueue.inputs.template import SOURCE, Row, Template
 from ergates.units import Bytes
 
 _KEY_VERSION = b"ergates input 1\n"
@@ -116,7 +116,7 @@ def _read_files(request: InputRequest, open_file: OpenFile, problems: Problems) 
         )
     for name, chosen in zip(request.files, formats, strict=True):
         if chosen in ("jsonl", "toml"):
-            from ergates.taskqueue import records  # tomllib and the rest: only when needed
+            from ergates.taskqueue.inputs import records  # tomllib and the rest: only when needed
 
             if chosen == "toml":
                 toml = records.toml_tasks(open_file, name, request.defaults, problems)
@@ -193,7 +193,7 @@ def _piped(template: Template, cut: Iterator[bytes], request: InputRequest, prob
 def _read_template(request: InputRequest, open_file: OpenFile, problems: Problems) -> ParsedInput:
     groups = [parameter_group(text, open_file) for text in request.parameters]
     if request.grid is not None:
-        from ergates.taskqueue.grid import grid_group  # csv: only when needed
+        from ergates.taskqueue.inputs.grid import grid_group  # csv: only when needed
 
         # First, because only the first group is streamed.
         groups.insert(0, grid_group(open_file, request.grid, request.grid_format, problems))

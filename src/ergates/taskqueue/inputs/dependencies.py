@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from ergates.cluster.task import TaskSpec
 from ergates.errors import InputError
 from ergates.taskqueue.dependency_order import find_circle
-from ergates.taskqueue.input_lines import Problems
+from ergates.taskqueue.inputs.lines import Problems
 
 _RANGE = re.compile(r"([0-9]{1,12})\.\.([0-9]{1,12})")
 _NUMBER = re.compile(r"[0-9]{1,12}")

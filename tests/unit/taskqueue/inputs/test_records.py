@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from ergates.cluster.job import RetryLimits
 from ergates.cluster.task import Requirement, Stdin, TaskSpec
 from ergates.errors import InputError
-from ergates.taskqueue.input_lines import Problems
-from ergates.taskqueue.input_request import JobDefaults, TaskDefaults
+from ergates.taskqueue.inputs.lines import Problems
+from ergates.taskqueue.inputs.record_fields import TASK_KEYS
+from ergates.taskqueue.inputs.records import TomlInput, jsonl_tasks, toml_tasks
+from ergates.taskqueue.inputs.request import JobDefaults, TaskDefaults
 from ergates.taskqueue.python_call import PythonCall, decode_call, is_call
-from ergates.taskqueue.record_fields import TASK_KEYS
-from ergates.taskqueue.records import TomlInput, jsonl_tasks, toml_tasks
 from ergates.units import GIB, Bytes, MilliCpus, Nanoseconds
 
 NO_DEFAULTS = TaskDefaults()

@@ -8,8 +8,8 @@ import pytest
 
 from ergates.cluster.task import TaskSpec
 from ergates.errors import InputError
-from ergates.taskqueue.dependencies import Ranges, Record, resolve
-from ergates.taskqueue.input_lines import Problems
+from ergates.taskqueue.inputs.dependencies import Ranges, Record, resolve
+from ergates.taskqueue.inputs.lines import Problems
 
 
 def record(name: str | None, *after: str, line: int | None = None) -> Record:

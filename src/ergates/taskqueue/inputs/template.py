@@ -21,7 +21,7 @@ from difflib import get_close_matches
 
 from ergates.errors import InputError
 from ergates.taskqueue.command import direct_words
-from ergates.taskqueue.shell_quoting import Hole, UnquotableError, holes_of, quoted
+from ergates.taskqueue.inputs.shell_quoting import Hole, UnquotableError, holes_of, quoted
 
 Row = tuple[str, ...]
 """The values of one task, one for each column."""

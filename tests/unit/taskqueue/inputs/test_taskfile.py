@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from ergates.cluster.task import Requirement, TaskSpec
 from ergates.errors import InputError
-from ergates.taskqueue.input_lines import Problems
-from ergates.taskqueue.input_request import TaskDefaults
+from ergates.taskqueue.inputs.lines import Problems
+from ergates.taskqueue.inputs.request import TaskDefaults
+from ergates.taskqueue.inputs.taskfile import distcomp_tasks, format_of, shell_tasks
 from ergates.taskqueue.python_call import PythonCall, decode_call
-from ergates.taskqueue.taskfile import distcomp_tasks, format_of, shell_tasks
 from ergates.units import GIB, Bytes, MilliCpus, Nanoseconds
 
 NO_DEFAULTS = TaskDefaults()
