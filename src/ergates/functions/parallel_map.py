@@ -88,22 +88,28 @@ def parallel_map(
             show_output=show_output,
         )
         return Results(run.results(), run.close, length_hint(iterable), progress)
-    pool = CallPool(slots, batch=batch, show_output=show_output)
+    stream, pool = _started(
+        function,
+        iterable,
+        CallPool(slots, batch=batch, show_output=show_output),
+        workers=slots,
+        ordered=ordered,
+        retries=retries,
+        time_limit_ns=time_limit_ns,
+        return_errors=return_errors,
+    )
+    return Results(stream.results(), partial(pool.close, finish=False), length_hint(iterable), progress)
+
+
+def _started(
+    function: Callable[..., T], iterable: Iterable[Any], pool: CallPool, **options: Any
+) -> tuple[CallStream, CallPool]:
+    """The stream with its first calls under way; the pool is closed when the function or an item cannot be sent."""
     try:
-        stream = CallStream(
-            pool,
-            function,
-            zip(iterable, strict=False),
-            workers=slots,
-            ordered=ordered,
-            retries=retries,
-            time_limit_ns=time_limit_ns,
-            return_errors=return_errors,
-        )
+        return CallStream(pool, function, zip(iterable, strict=False), **options), pool
     except BaseException:
         pool.close(finish=False)
         raise
-    return Results(stream.results(), partial(pool.close, finish=False), length_hint(iterable), progress)
 
 
 class Results(Iterator[T]):
