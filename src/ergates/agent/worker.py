@@ -61,6 +61,10 @@ DISK_ROOM_DIVISOR = 10
 """After a full disk nothing starts until so much is free again, or, on a small disk, this part of it."""
 
 
+_ENDED_BY_ITSELF = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SIGNALLED})
+"""What it reached then was its peak; after any other end it might have gone on to need more."""
+
+
 class Store(Exchanger, Reader, History, Protocol):
     """The sides of the store that a worker uses."""
 
@@ -242,7 +246,7 @@ class Worker:
                 wall_ns=Nanoseconds(wall_ns),
                 peak_bytes=peak[0],
                 succeeded=outcome is Outcome.SUCCEEDED,
-                gave_back=running.order is not None,
+                gave_back=outcome not in _ENDED_BY_ITSELF,
             )
         )
 

@@ -33,7 +33,7 @@ class TasksLeased:
 class AttemptEnded:
     """A running attempt is over. `peak_bytes` is the best figure of its anonymous plus shared peak; 0 when unknown.
 
-    `succeeded` is False for every other end; `gave_back` when we ordered it.
+    `succeeded` is False for every other end; `gave_back` when it was cut short (by us, by the kernel, by its limit).
     """
 
     key: AttemptKey
