@@ -252,7 +252,9 @@ class StoredJob:
         """Raises AssertionError when a counter or a list differs from a recount of the tasks."""
         recount = Counter(task.state for task in self.tasks)
         for state in TaskState:
-            assert self.counts[state] == recount[state], f"{self.counts[state]} counted as {state}, {recount[state]} are"
+            assert self.counts[state] == recount[state], (
+                f"{self.counts[state]} counted as {state}, {recount[state]} are"
+            )
         ready = [task.id for lane in self.lanes.values() for task in lane.values()]
         really = [task.id for task in self.tasks if task.state is TaskState.READY]
         assert sorted(ready) == really, f"{ready} are offered, {really} are ready"
