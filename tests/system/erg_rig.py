@@ -48,11 +48,11 @@ class Erg:
         stdout: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
         env: Mapping[str, str] | None = None,
-        program: Sequence[str] = ("-m", "ergates"),
+        program: Sequence[str] = (sys.executable, "-m", "ergates"),
     ) -> subprocess.Popen[bytes]:
         """Start it, in a session of its own."""
         process = subprocess.Popen(
-            [sys.executable, *program, *arguments],
+            [*program, *arguments],
             cwd=self.folder,
             env={**self._base_env(), **(env or {})},
             stdin=stdin,
@@ -74,9 +74,9 @@ class Erg:
 
     # --- what came of it ----------------------------------------------------------------------
 
-    def jobs(self) -> list[dict[str, Any]]:
+    def jobs(self, *words: str) -> list[dict[str, Any]]:
         """What `erg status --json` shows, newest first."""
-        shown = self("status", "--json")
+        shown = self("status", "--json", *words)
         assert shown.code == 0, shown.err
         found: list[dict[str, Any]] = json.loads(shown.out)
         return found
@@ -100,8 +100,9 @@ class Erg:
             assert store.connection().raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             for status in store.jobs():
                 ledger = [(task, attempt.outcome) for _, task, attempt in store.attempts(status.id)]
-                succeeded = Counter(task for task, outcome in ledger if outcome is Outcome.SUCCEEDED)
-                assert succeeded == dict.fromkeys(range(1, total + 1), 1), status.id
+                succeeded = Counter(int(task) for task, outcome in ledger if outcome is Outcome.SUCCEEDED)
+                odd = {task: succeeded[task] for task in range(1, total + 1) if succeeded[task] != 1}
+                assert not odd, f"{status.id}: these did not succeed exactly once: {odd}; {status}"
                 assert status.counts["done"] == status.total == total
                 assert Counter(outcome.value for _, outcome in ledger) == Counter(status.outcomes)
         finally:
