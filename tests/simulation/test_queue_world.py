@@ -62,7 +62,8 @@ def test_rivals_lose_no_task_either(policy: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_trouble_for_long() -> None:
+def test_trouble_for_long(record_property: Callable[[str, object], None]) -> None:
+    record_property("seeds", SOAK_SEEDS)
     for seed in range(1000, 1000 + SOAK_SEEDS):
         assert simulate_queue("troubled", "ours", [seed], faults=True, check=True)[0].finished, f"seed {seed}"
 

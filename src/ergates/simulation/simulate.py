@@ -23,8 +23,12 @@ from ergates.units import SECOND_NS
 
 LIMIT_NS = 48 * 3600 * SECOND_NS
 """A run that takes longer, in virtual time, makes no progress."""
-REFERENCES = {"omniscient": False, "all-peaks-known": True}
-"""Schedules that are computed: by whole curves, and by peaks held for life."""
+REFERENCE = "omniscient"
+IN_ORDER = "omniscient-in-order"
+ALL_PEAKS_KNOWN = "all-peaks-known"
+REFERENCES = (REFERENCE, IN_ORDER, ALL_PEAKS_KNOWN)
+"""Schedules that are computed (omniscient.py): by whole curves, the best of four list orders or the order of the input; and
+by peaks held for life."""
 BEST_FIXED = "best-fixed"
 TROUBLE_NS = 60 * SECOND_NS
 
@@ -80,8 +84,8 @@ def simulate_queue(
 
     Args:
         scenario: a name of `SCENARIOS`.
-        policy: a name that `make_policy` knows, `best-fixed` (the fastest `-P` that survives), `omniscient` or
-            `all-peaks-known` (see omniscient.py).
+        policy: a name that `make_policy` knows, `best-fixed` (the fastest `-P` that survives), or one of
+            REFERENCES.
         seeds: each makes a workload of its own, and with `faults` its own trouble.
         settings: of every node.
         faults: let things go wrong for a minute first.
@@ -165,7 +169,7 @@ def _run_seed(
 ) -> QueueResult:
     scenario = scenario_of(scenario_name, seed)
     if policy in REFERENCES:
-        makespan_s = schedule_omnisciently(scenario, hold_peaks=REFERENCES[policy])
+        makespan_s = schedule_omnisciently(scenario, hold_peaks=policy == ALL_PEAKS_KNOWN, in_order=policy == IN_ORDER)
         return QueueResult(
             scenario=scenario.name,
             policy=policy,
