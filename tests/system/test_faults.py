@@ -193,6 +193,23 @@ def test_two_runs_of_one_job(erg: Erg) -> None:
     erg.check_ledger(1)
 
 
+def test_two_runs_of_a_new_job_started_together(erg: Erg) -> None:
+    """Whoever comes second is refused, and the job is there once."""
+    erg.commands(gate(erg))
+    both = [erg.start("run", "commands.txt") for _ in range(2)]
+    wait_for_gate(erg)
+    refused = eventually(lambda: next((run for run in both if run.poll() is not None), None), "one is refused")
+    end = ended(refused)
+    assert end.code == 2, end
+    assert "run by another process" in end.err
+    open_gate(erg)
+    both.remove(refused)
+    end = ended(both[0])
+    assert end.code == 0, end
+    erg.check_ledger(1)
+    assert len(erg.jobs()) == 1
+
+
 def test_two_jobs_in_one_directory(erg: Erg) -> None:
     """Both complete; neither takes the other's tasks, nor cleans the other's processes away."""
     both = [erg.start("run", "echo {n}-" + name, "-p", "n=1..60", "--quiet") for name in ("a", "b")]
