@@ -211,8 +211,12 @@ def main() -> None:
         },
     }
     ours = found["erg run"]
+    executed_s = median_s["omniscient, executed"]
     bars = [
-        Bar("makespan over the omniscient list schedule's", median_s["erg run"] / computed_s, 1.25, at_least=False),
+        Bar(
+            "makespan over the omniscient schedule's, executed", median_s["erg run"] / executed_s, 1.25, at_least=False
+        ),
+        Bar("the same over its ideal, where work costs no CPU", median_s["erg run"] / computed_s, 1.25, at_least=False),
         Bar("times as fast as the best surviving fixed -P", median_s["fixed -P"] / median_s["erg run"], 1.3),
         Bar("share of the work wasted", statistics.median(run.wasted_fraction for run in ours), 0.10, at_least=False),
         Bar("killed by the kernel, all rounds", sum(run.kernel_kills for run in ours), 0, at_least=False),
