@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,19 @@ def test_a_file_where_the_state_should_be(erg: Erg) -> None:
     assert run.code == 2, run
     assert "in the way" in run.err
     assert (erg.folder / ".ergates").read_text() == "mine"
+
+
+def test_a_state_directory_that_is_removed_in_mid_run(erg: Erg) -> None:
+    """The run stops with a reason; it must not say "done" of results that are nowhere."""
+    running = erg.start("run", erg.commands(gate(erg), "echo b"), "-j", "1")
+    wait_for_gate(erg)
+    shutil.rmtree(erg.folder / ".ergates")
+    open_gate(erg)
+    end = ended(running)
+    assert end.code == 1, end
+    assert "was removed" in end.err
+    assert "Traceback" not in end.err
+    erg.wait_until_gone()
 
 
 # --- two at once ------------------------------------------------------------------------------------

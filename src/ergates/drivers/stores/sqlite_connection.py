@@ -55,6 +55,7 @@ class StoreConnection:
         self._texts: dict[int, str] = {}
         with self.translated():
             self.raw = _open(path, journal)
+        self._inode = _inode(path)
 
     def close(self) -> None:
         self.raw.close()
@@ -68,6 +69,8 @@ class StoreConnection:
         `now_ns` 0 is for calls that bring no time.
         """
         with self.translated():
+            if _inode(self.path) != self._inode:  # SQLite would go on writing to what nobody can find any more
+                raise StoreError(f"{self.path}: the store was removed or replaced while it was in use")
             self.raw.execute("BEGIN IMMEDIATE")
             try:
                 fence, seen_ns = self.raw.execute("SELECT fence, now_ns FROM store").fetchone()
@@ -166,6 +169,14 @@ def _open(path: Path, journal: Journal) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _inode(path: Path) -> int:
+    """Which file has this name now; 0: none (or none is needed)."""
+    try:
+        return 0 if str(path) == ":memory:" else path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _set_journal(connection: sqlite3.Connection, journal: Journal) -> None:
