@@ -99,9 +99,8 @@ def run_killed(kills: int, folder: Path, seed: int) -> Counter[str]:
 
 def check_ledger(folder: Path) -> None:
     """Every job that exists: complete, each task committed as done exactly once."""
-    from ergates.drivers.stores.sqlite import SqliteStore
-
     from ergates.cluster.attempt import Outcome
+    from ergates.drivers.stores.sqlite import SqliteStore
 
     store = SqliteStore(folder / ".ergates" / "ergates.db")
     statuses = store.jobs()
