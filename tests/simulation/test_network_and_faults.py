@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ergates.simulation.engine import Engine
-from ergates.simulation.faults import Crash, CutOff, Heal, Rejoin, draw_faults, schedule_faults
+from ergates.simulation.faults import Crash, CutOff, Drain, Heal, Rejoin, draw_faults, schedule_faults
 from ergates.simulation.network import Network, NetworkConditions
 from ergates.units import SECOND_NS, Nanoseconds
 
@@ -111,7 +111,7 @@ def test_every_plan_heals_and_is_over_by_then(seed: int) -> None:
     assert plan.faults[-1] == (plan.healed_ns, Heal())
     assert times[-1] == 60 * SECOND_NS
     for _, fault in plan.faults:
-        assert isinstance(fault, Crash | CutOff | Rejoin | Heal)
+        assert isinstance(fault, Crash | Drain | CutOff | Rejoin | Heal)
         if isinstance(fault, Crash):
             assert fault.name in [*names, "store"] and fault.down_ns > 0
             assert not (fault.name == "store" and fault.whole_node)

@@ -70,15 +70,16 @@ def test_trouble_for_long(record_property: Callable[[str, object], None]) -> Non
 
 def test_the_trouble_is_real() -> None:
     """The plans do strike: over some seeds workers crash in every way, and messages get lost and doubled."""
-    crashes = lost = doubled = dropped = 0
+    crashes = drains = lost = doubled = dropped = 0
     for seed in range(8):
         world = troubled_world(seed, check=False)
         assert world.run(HOUR_NS), f"seed {seed}"
         crashes += world.tally.crashes
+        drains += world.tally.drains
         lost += world.network.lost
         doubled += world.network.duplicated
         dropped += world.engine.dropped
-    assert crashes > 30 and lost > 50 and doubled > 30 and dropped > 100
+    assert crashes > 30 and drains > 2 and lost > 50 and doubled > 30 and dropped > 100
 
 
 # --- the same seed is the same world --------------------------------------------------------------

@@ -33,6 +33,15 @@ class Crash:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """`name` is asked to stop: it starts nothing new, with `give_back` returns what runs, says good-bye, and comes back later."""
+
+    name: str
+    down_ns: Nanoseconds
+    give_back: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CutOff:
     """These are on one side, everybody else on the other."""
 
@@ -49,7 +58,7 @@ class Heal:
     """Nothing goes wrong from now on: network perfect, no partition, no crash outstanding."""
 
 
-Fault = Crash | CutOff | Rejoin | Heal
+Fault = Crash | Drain | CutOff | Rejoin | Heal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +102,9 @@ def draw_faults(
         name = rng.choice(servers if server else processes)
         steps = rng.randrange(1, MOST_STEPS_AHEAD) if rng.random() < 0.5 else 0
         down_ns = Nanoseconds(int(rng.choice((10**6, 10**9, 2 * 10**10)) * rng.uniform(0.1, 1.5)))
+        if not server and rng.random() < 0.15:
+            faults.append((at_ns, Drain(name=name, down_ns=down_ns, give_back=rng.random() < 0.5)))
+            continue
         whole_node = not server and rng.random() < 0.3
         faults.append((at_ns, Crash(name=name, down_ns=down_ns, after_actions=steps, whole_node=whole_node)))
     for at_ns in _moments(rng, until_ns, partition_every_ns, partitions):

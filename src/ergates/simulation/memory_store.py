@@ -19,7 +19,7 @@ from ergates.cluster.attempt import Attempt
 from ergates.cluster.job import JobSpec, JobStatus
 from ergates.cluster.node import WorkerInfo
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
-from ergates.cluster.task_state import TERMINAL, TaskState
+from ergates.cluster.task_state import TaskState
 from ergates.errors import UnknownJobError, UsageError
 from ergates.simulation.memory_job import Ranges, StoredJob, StoredLease, StoredTask
 from ergates.simulation.memory_members import Members
@@ -384,9 +384,6 @@ class MemoryStore:
     def all_ended(self) -> bool:
         """Whether every task of every job is in a terminal state."""
         return all(job.open_tasks == 0 for job in self._jobs.values())
-
-    def terminal_count(self) -> int:
-        return sum(job.counts[state] for job in self._jobs.values() for state in TERMINAL)
 
 
 def clean_text(text: str) -> str:

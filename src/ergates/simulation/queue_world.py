@@ -15,15 +15,17 @@ from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.node import NodeCapacity, WorkerInfo
 from ergates.cluster.task import JobId
 from ergates.simulation.engine import Engine
-from ergates.simulation.faults import Crash, CutOff, Fault, FaultPlan, Heal, Rejoin, schedule_faults
+from ergates.simulation.faults import Crash, CutOff, Drain, Fault, FaultPlan, Heal, Rejoin, schedule_faults
 from ergates.simulation.memory_store import MemoryStore
 from ergates.simulation.network import Network, NetworkConditions
 from ergates.simulation.nodes import AttemptStopped, End, MachineTimes, SimulatedMachine
 from ergates.simulation.scenarios import Scenario
 from ergates.simulation.simulated_worker import (
     Began,
+    DrainAsked,
     KillAll,
     Policy,
+    Quit,
     SendRequest,
     SetTimer,
     SimulatedWorker,
@@ -78,6 +80,8 @@ class Node:
     steps_left: int | None = None
     """The worker crashes after so many more steps."""
     crash: Crash | None = None
+    back_after_ns: int = 0
+    """A drained worker starts again so long after its good-bye."""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,7 @@ class Tally:
     kernel_kills: int = 0
     attempts: int = 0
     crashes: int = 0
+    drains: int = 0
     given_back_oldest: int = 0
 
 
@@ -226,6 +231,12 @@ class QueueWorld:
             case SetTimer(at_ns=at_ns, event=event):
                 self.engine.at(at_ns, node.name, event)
                 return
+            case Quit():
+                self.engine.crash(node.name)
+                node.worker = None
+                self.tally.drains += 1
+                self._later(node.back_after_ns, lambda: self._start_worker(node))
+                return
             case StartAttempt(key=key, after=after):
                 self.tally.attempts += 1
                 machine.start(key, self.scenario.tasks[key[1] - 1].behaviour, after, now_ns)
@@ -330,6 +341,9 @@ class QueueWorld:
                     node.steps_left, node.crash = steps, fault
                 else:
                     self._strike(node, fault)
+            case Drain(name=name, down_ns=down_ns, give_back=give_back):
+                self.nodes[name].back_after_ns = down_ns
+                self.engine.at(self.engine.now_ns, name, DrainAsked(give_back=give_back))
             case CutOff(names=names):
                 self.network.partition(names)
             case Rejoin():

@@ -17,11 +17,12 @@ from ergates.cluster.job import RetryLimits
 from ergates.cluster.node import WorkerInfo
 from ergates.cluster.usage import Usage
 from ergates.simulation.nodes import AttemptStopped, End, SimulatedMachine
-from ergates.simulation.store_server import Answer, Call, Exchange, Reap, Register, Request
+from ergates.simulation.store_server import Answer, Call, Exchange, Leave, Reap, Register, Request
 from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.node_events import (
     AskForTasks,
     AttemptEnded,
+    DrainStarted,
     EndAttempt,
     FreezeAttempt,
     GiveBack,
@@ -78,6 +79,13 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrainAsked:
+    """The user wants it to stop; with `give_back` at once."""
+
+    give_back: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TickCame:
     at_ns: int
 
@@ -118,8 +126,12 @@ class KillAll:
     """End everything on this machine, whoever started it: what a former life left behind."""
 
 
-ShellAction = SendRequest | SetTimer | KillAll
-Step = ShellAction | StartAttempt | FreezeAttempt | ThawAttempt | Order | SetOomOrder
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quit:
+    """The process ends well: everything is committed or given back, and the store knows that it has left."""
+
+
+Step = SendRequest | SetTimer | KillAll | Quit | StartAttempt | FreezeAttempt | ThawAttempt | Order | SetOomOrder
 
 
 @dataclass(slots=True)
@@ -167,6 +179,7 @@ class SimulatedWorker:
         self._last_exchange_ns = self._next_reap_ns = 0
         self._tick_ns = self._look_ns = -1
         self._registered = False
+        self._draining = False
 
     def handle(self, event: Any, now_ns: Nanoseconds) -> Iterator[Step]:
         """One event of the shell; yields its steps in order."""
@@ -176,6 +189,9 @@ class SimulatedWorker:
                 yield from self._ask(Register(info=self.info), now_ns)
             case Answer():
                 yield from self._answered(event, now_ns)
+            case DrainAsked(give_back=give_back):
+                self._draining, self._wants = True, ()
+                yield from self._tell(DrainStarted(give_back=give_back), now_ns)
             case AnswerOverdue(number=number):
                 if self._asked is not None and self._asked.number == number:
                     yield SendRequest(request=self._asked)
@@ -248,7 +264,7 @@ class SimulatedWorker:
                     self.running[key] = RunningTask(self.staged.pop(key), action.predicted_bytes)
                     yield action
                 case AskForTasks(wants=wants):
-                    self._wants = wants
+                    self._wants = () if self._draining else wants
                 case GiveBack() | HandBack() | RefuseTask() | EndAttempt():
                     yield from self._end(action, now_ns)
                 case FreezeAttempt() | ThawAttempt() | SetOomOrder():
@@ -315,7 +331,9 @@ class SimulatedWorker:
         if self._asked is not None or not self._registered:
             return
         due_ns = self._exchange_due_ns(now_ns)
-        if now_ns >= self._next_reap_ns:
+        if self._draining and not (self.running or self.staged or self._commits):
+            yield from self._ask(Leave(), now_ns)
+        elif now_ns >= self._next_reap_ns:
             self._next_reap_ns = now_ns + REAP_NS
             yield from self._ask(Reap(), now_ns)
         elif now_ns >= due_ns:
@@ -358,6 +376,8 @@ class SimulatedWorker:
                 for lease in answer.result:
                     if not self._has(lease):
                         self._reap(lease, now_ns)
+            case Leave():
+                yield Quit()
             case Exchange():
                 assert isinstance(answer.result, Exchanged)
                 yield from self._exchanged(answer.result, now_ns)
@@ -377,10 +397,14 @@ class SimulatedWorker:
         if answer.stale:
             yield from self._start_over(now_ns)
             return
-        for lease in answer.leases:
-            self.staged[lease.job, lease.task, lease.fence] = lease
         if answer.revoked:
             yield from self._tell(LeasesRevoked(keys=answer.revoked), now_ns)
+        if self._draining:
+            for lease in answer.leases:  # asked for before the drain began
+                self._commit(lease, None, Returned(past=lease.past), now_ns)
+            return
+        for lease in answer.leases:
+            self.staged[lease.job, lease.task, lease.fence] = lease
         yield from self._tell(TasksLeased(leases=answer.leases), now_ns)
         yield from self._tell(OffersSeen(offers=answer.offers), now_ns)
 
