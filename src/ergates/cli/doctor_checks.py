@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ergates.cli.wording import percent
 from ergates.drivers import machine
 from ergates.drivers.cgroups.detect import detect
 from ergates.drivers.machine import Roots
@@ -88,7 +89,9 @@ def pressure(roots: Roots) -> Finding:
     if fraction is None:
         advice = "free memory alone is watched; boot with psi=1 for earlier warning"
         return Finding("memory pressure", "warn", "the kernel does not tell (no PSI)", advice)
-    return Finding("memory pressure", "ok", f"{fraction:.0%} of the last 10 s some process waited for memory")
+    return Finding(
+        "memory pressure", "ok", f"some process waited for memory in {percent(fraction, 1)} of the last 10 s"
+    )
 
 
 def control_groups(roots: Roots) -> Finding:

@@ -13,7 +13,6 @@ from ergates.cli.selected import selected
 from ergates.cli.tables import clean
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobStatus
-from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Requirement
 from ergates.cluster.task_state import TaskState
 from ergates.drivers.stores.sqlite import SqliteStore
@@ -54,29 +53,23 @@ def command(tasks: tuple[str, ...], state_dir: str | None, as_json: bool) -> Non
 def sentences(store: SqliteStore, status: JobStatus, view: TaskView) -> list[str]:
     """Everything there is to say about one task."""
     attempts = [attempt for _, _, attempt in store.attempts(status.id, ids=((view.task, view.task),))]
-    capacity = _live_capacity(store)
+    workers = SqliteReport(store.connection()).workers()  # newest first
+    live = next((worker.info.capacity for worker in workers if worker.standing == "live"), None)
     memory = None
     peaks = store.recall_peaks()
-    if peaks and capacity is not None:
-        memory = MemoryModel(capacity.memory_bytes, NodeSettings())
+    if peaks and workers:  # what was learned is worth telling after the run, too
+        memory = MemoryModel((live or workers[0].info.capacity).memory_bytes, NodeSettings())
         memory.recall(peaks)
     return explain(
         view,
         attempts,
         _offers(store, status) if view.state is TaskState.READY else (),
-        capacity,
+        live,
         memory,
         now_ns=SystemClock().now_ns(),
         limits=store.spec(status.id).retry_limits,
         paused=status.phase == "paused",
     )
-
-
-def _live_capacity(store: SqliteStore) -> NodeCapacity | None:
-    """Of the worker that registered last and still beats."""
-    live = (worker for worker in SqliteReport(store.connection()).workers() if worker.standing == "live")
-    newest = next(live, None)
-    return None if newest is None else newest.info.capacity
 
 
 def _offers(store: SqliteStore, status: JobStatus) -> tuple[Offer, ...]:

@@ -16,7 +16,8 @@ from ergates.cli.jobs import choose_job, open_count
 from ergates.cli.line_printer import LinePrinter
 from ergates.cli.opened import opened_store
 from ergates.cli.options import common_options, examples
-from ergates.cli.output_printer import OutputPrinter
+from ergates.cli.output_order import tagged
+from ergates.cli.output_printer import OutputPrinter, tag_of
 from ergates.cli.progress_display import ProgressDisplay
 from ergates.cli.requests import run_settings
 from ergates.cli.resume_command import resume_command
@@ -89,19 +90,22 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **options: Any) -> in
         store, folder = stack.enter_context(opened_store(options["state_dir"], create=options["job"] is None))
         status, resumed = _job(store, words, options, files)
         if not open_count(status):
-            return _nothing_to_run(status, options)
+            return _nothing_to_run(store, folder, status, options)
         again = resume_command(ctx, str(status.id), reads_once=files.reads_once)
         return _run(store, folder, status, options, resumed=resumed, again=again)
 
 
 def _check(words: tuple[str, ...], options: dict[str, Any]) -> None:
-    shown = any(options[name] for name in ("output", "group", "keep_order", "line_buffer", "tag"))
-    if options["as_json"] and shown:
+    if options["as_json"] and _shows_output(options):
         raise UsageError("--json and the output of tasks do not go together on standard output\n  hint: erg logs")
     if options["line_buffer"] and (options["keep_order"] or options["group"]):
         raise UsageError("--line-buffer prints lines as they come; it cannot keep an order or group them")
     if options["job"] is not None and (words or options["param"] or options["params"] or options["pipe"]):
         raise UsageError("--job runs what is in the store; leave the input out")
+
+
+def _shows_output(options: dict[str, Any]) -> bool:
+    return any(options[name] for name in ("output", "group", "keep_order", "line_buffer", "tag"))
 
 
 def _job(
@@ -121,18 +125,35 @@ def _job(
     return status, resumed
 
 
-def _nothing_to_run(status: JobStatus, options: dict[str, Any]) -> int:
+def _nothing_to_run(store: SqliteStore, folder: Path, status: JobStatus, options: dict[str, Any]) -> int:
+    if _shows_output(options):
+        _print_again(store, folder, status, tag=options["tag"])
     if options["as_json"]:
         _print_json(status, "cached", None)
     elif not options["quiet"]:
         failed = status.counts.get("failed", 0) + status.counts.get("cancelled", 0)
         hint = f"; erg retry {status.id} takes {failed:,} failed or cancelled back" if failed else ""
         how = "cached, " if options["cached"] else ""
+        hint = hint or f"; output: erg logs {status.id}"
         done = status.counts.get("done", 0)
         click.echo(
             f"job {status.id} ({status.name}): {how}nothing to run, {done:,} of {status.total:,} done{hint}", err=True
         )
     return 0 if status.counts.get("done", 0) == status.total else 1
+
+
+def _print_again(store: SqliteStore, folder: Path, status: JobStatus, *, tag: bool) -> None:
+    """What the tasks of a settled job printed, in the order of the input."""
+    last = {task: attempt for _, task, attempt in store.attempts(status.id)}
+    packs, labels = output_folder(folder, status.id), store.spec(status.id).labels
+    for view in store.tasks(status.id):
+        attempt = last.get(view.task)
+        if attempt is None or not attempt.output.pack:
+            continue
+        before = tag_of(view.task, view.spec, labels) if tag else None
+        for stream, data in zip((sys.stdout, sys.stderr), read_output(packs, attempt.output), strict=True):
+            stream.buffer.write(data if before is None else tagged(data, before))
+            stream.flush()
 
 
 def _run(
@@ -189,7 +210,7 @@ def _printer(
     *,
     resumed: bool,
 ) -> OutputPrinter | LinePrinter | None:
-    if not any(options[name] for name in ("output", "group", "keep_order", "line_buffer", "tag")):
+    if not _shows_output(options):
         return None
     packs, streams, labels = (
         output_folder(folder, status.id),

@@ -46,7 +46,8 @@ task_options = applied(
         click.option("--cpus-per-task", type=CPUS, metavar="CORES", help="Cores one task holds; 0.5 lets two share one."),
         click.option("--memory-per-task", type=BYTES, metavar="SIZE", help="A floor for the memory of one task; never needed."),
         click.option("--time-limit", type=DURATION, metavar="TIME", help="Wall time of one attempt: 90s, 10m, 1h30m."),
-        click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries more after a task failed by itself."),
+        click.option("--retries", type=click.IntRange(0), metavar="N",
+                     help="Tries more after a task failed by itself (not after --time-limit)."),
         click.option("--priority", type=int, metavar="N", help="Larger first."),
         click.option("--task-resource", type=TASK_RESOURCE, multiple=True, metavar="NAME=N",
                      help="What one task holds of a --resource: gpus=1."),
@@ -62,7 +63,7 @@ job_options = applied(
     (
         click.option("--key", metavar="NAME", help="Names the job for resuming.  [default: derived from its input]"),
         click.option("--name", metavar="NAME", help="What people see.  [default: the file, or the template]"),
-        click.option("--cached", is_flag=True, help="Do not run a finished job again; show what it gave."),
+        click.option("--cached", is_flag=True, help="Do not run a finished job again; -o or -k print what it printed."),
         click.option(
             "--max-fails", type=click.IntRange(1), metavar="N", help="Start nothing more once N tasks failed."
         ),
@@ -78,7 +79,7 @@ job_options = applied(
 node_options = applied(
     (
         click.option("-j", "--jobs", type=click.IntRange(1), metavar="N",
-                     help="At most N tasks at once.  [default: what cores and memory admit]"),
+                     help="At most N tasks at once; fewer where cores (one a task, see --cpus-per-task) or memory run out."),
         click.option("--cpus", type=CPUS, metavar="CORES", help="Cores for all tasks together.  [default: all there are]"),
         click.option("--memory", type=BYTES, metavar="SIZE", help="Confine all tasks together to this much memory."),
         click.option("--memory-policy", default="ours", show_default=True, type=click.Choice(["ours", "distcomp", "fixed"]),
@@ -105,7 +106,7 @@ shown_options = applied(
         click.option("--group", is_flag=True, help="The same as --output."),
         click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the input."),
         click.option("--line-buffer", is_flag=True, help="Print whole lines as they come, tasks mixed."),
-        click.option("--tag", is_flag=True, help="Begin each printed line with its task."),
+        click.option("--tag", is_flag=True, help="Begin each printed line with the values of its task, or its number."),
         click.option("--joblog", metavar="FILE", help="Write one line for each task, in the columns of GNU parallel."),
         click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
         click.option("--no-progress", is_flag=True, help="No progress display."),

@@ -32,13 +32,15 @@ def command() -> None:
 
 
 @command.command(
+    help="Run SCENARIO under some policies: makespan against the bound nobody can beat, wasted work, kills.\n\n"
+    f"Scenarios: {', '.join(SCENARIOS)}.  [default: ramps]",
     epilog=examples(
         "erg simulate queue                                ours against the others",
         "erg simulate queue cluster --policy ours --seeds 1..20",
         "erg simulate queue troubled --faults --check --policy ours --seeds 1..50",
-    )
+    ),
 )
-@click.argument("scenario", default="ramps", metavar=f"[{'|'.join(SCENARIOS)}]")
+@click.argument("scenario", default="ramps", metavar="[SCENARIO]")
 @click.option(
     "--policy",
     "policies",

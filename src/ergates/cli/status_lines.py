@@ -20,14 +20,14 @@ _STATE_WORDS = {
     "blocked": "waiting for others",
 }
 _OUTCOME_WORDS = {
-    Outcome.FAILED: "exit code other than 0",
+    Outcome.FAILED: "with an exit code other than 0",
     Outcome.SIGNALLED: "ended by a signal",
     Outcome.NOT_STARTED: "could not be started",
     Outcome.TIMED_OUT: "out of time",
     Outcome.OOM_KILLED: "killed by the kernel for memory",
     Outcome.EVICTED: "given back for memory",
     Outcome.TOO_BIG: "too big for this machine",
-    Outcome.LOST: "lost with their worker",
+    Outcome.LOST: "lost with a worker",
     Outcome.DISK_FULL: "disk full",
     Outcome.RETURNED: "given back unharmed",
     Outcome.CANCELLED: "cancelled",

@@ -80,7 +80,7 @@ def _returns(status: JobStatus) -> str:
         (outcomes.get(Outcome.EVICTED, 0), "evicted for memory"),
         (outcomes.get(Outcome.OOM_KILLED, 0), "killed by the kernel for memory"),
         (outcomes.get(Outcome.TIMED_OUT, 0), "out of time"),
-        (outcomes.get(Outcome.LOST, 0), "lost with their worker"),
+        (outcomes.get(Outcome.LOST, 0), "lost with a worker"),
     )
     return ", ".join(f"{count(number)} {word}" for number, word in named if number)
 
@@ -108,7 +108,7 @@ def _failures(status: JobStatus, failures: Sequence[ShownFailure], width: int) -
     if not failed:
         return []
     lines = []
-    for failure in failures:
+    for failure in sorted(failures, key=lambda each: each.task):
         lines.append(shortened(f"  task {failure.task} failed: {clean(failure.reason)}", width))
         lines.append(shortened(f"    {clean(failure.command)}", width))
         lines += [shortened(f"    | {clean(line)}", width) for line in failure.last_lines]

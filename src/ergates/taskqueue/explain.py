@@ -114,7 +114,8 @@ def _tries_left(task: TaskView, limits: RetryLimits) -> list[str]:
 
 def _requirement(task: TaskView) -> str:
     requirement = task.spec.requirement
-    parts = [f"{requirement.cpus_milli / 1000:g} cores"]
+    cores = requirement.cpus_milli / 1000
+    parts = [f"{cores:g} core" if cores == 1 else f"{cores:g} cores"]
     if requirement.memory_bytes:
         why = "raised after it came back" if task.past.memory else "declared"
         parts.append(f"at least {format_bytes(requirement.memory_bytes)} of memory ({why})")
@@ -134,7 +135,8 @@ def _prediction(task: TaskView, attempts: Sequence[Attempt], memory: MemoryModel
     if memory is not None:
         sizing = memory.sizing((task.job, task.task), task.spec, task.past.last_peak_bytes)
         prediction = sizing.predict(now_ns)
-        sentences.append(f"Its memory is predicted as {format_bytes(prediction.peak_bytes)}: {prediction.basis}.")
+        which = "Another run's" if task.state in (TaskState.DONE, TaskState.CANCELLED) else "Its"
+        sentences.append(f"{which} memory is predicted as {format_bytes(prediction.peak_bytes)}: {prediction.basis}.")
     return sentences
 
 

@@ -46,6 +46,22 @@ def test_a_finished_job_runs_again_unless_cached(erg: Erg, tmp_path: Path) -> No
     assert (tmp_path / "ran").read_text() == "x\nx\n"
 
 
+def test_a_cached_job_prints_again_what_it_printed(erg: Erg, tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("sleep 0.2; echo one\necho two\n")
+    erg("run", "c.txt")
+    again = erg("run", "c.txt", "--cached", "-k", "--tag")
+    assert again.stdout == "1\tone\n2\ttwo\n"
+    assert "cached, nothing to run" in again.stderr
+
+
+def test_what_was_learned_is_told_after_the_run(erg: Erg, tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("sleep 0.01\nsleep 0.02\n")
+    erg("run", "c.txt")
+    told = erg("explain", "1").stdout
+    assert "It needs 1 core.\n" in told
+    assert "runs of `sleep #`" in told or "a guess for `sleep #`" in told
+
+
 def test_a_bad_line_submits_nothing_and_names_file_and_line(erg: Erg, tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("true\necho 'open\n")
     ended = erg("run", "c.txt")

@@ -79,7 +79,7 @@ def test_why_it_came_back_and_what_was_predicted() -> None:
     assert said[1:] == [
         "Attempt 1 on n1 ended after 12.3 s: given back at 1.2 GiB: the node was at 92 % of its memory.",
         "It has used up 1 of 20 returns for memory.",
-        "It needs 1 cores, at least 2 GiB of memory (raised after it came back).",
+        "It needs 1 core, at least 2 GiB of memory (raised after it came back).",
         "Attempt 1 was predicted to stay under 300 MiB; it reached 1.2 GiB.",
         "Its memory is predicted as 2.2 GiB: 90 % of the last 20 runs of `sim --seed #` stayed under it;"
         " at least 2 GiB declared or reached before.",

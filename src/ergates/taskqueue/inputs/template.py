@@ -203,7 +203,7 @@ def _unbound(inner: str, named: dict[str, int], everything: tuple[int, ...], hin
         hint = (
             f"did you mean {{{nearest[0]}}}?" if nearest else "bind it with -p NAME=VALUES, ::: VALUES or --params FILE"
         )
-        hint += f" For the braces themselves write {{{{{inner}}}}}."
+        hint += f"; for the braces themselves write {{{{{inner}}}}}"
     listed = ", ".join(f"{{{name}}}" for name in known[:12]) + (", ..." if len(known) > 12 else "")
     return InputError(f"nothing is bound to {{{inner}}}", source=SOURCE, expected=f"one of {listed}", hint=hint)
 
