@@ -50,7 +50,7 @@ _STOPPED = {
     "max_fails": "stopped: too many tasks failed (--max-fails)",
 }
 _NOTES = {
-    1: "draining: what runs may end, nothing new starts; Ctrl-C again gives it back at once",
+    1: "draining: nothing new starts; Ctrl-C again gives back what runs",
     2: "giving back what runs; every task is kept",
 }
 
@@ -185,6 +185,10 @@ def _run(
             if not options["quiet"]:
                 display.say(f"nobody reads the output any more: stopped; go on with: {again}")
             raise
+    if (
+        result.why == "max_fails"
+    ):  # the limit counts what failed in earlier runs, too: the same command alone would stop again
+        again = f"erg retry {status.id} && {again}"
     ending = Ending(
         elapsed_ns=clock.now_ns() - started_ns,
         stopped=_STOPPED.get(result.why, ""),

@@ -54,6 +54,16 @@ def test_a_cached_job_prints_again_what_it_printed(erg: Erg, tmp_path: Path) -> 
     assert "cached, nothing to run" in again.stderr
 
 
+def test_a_run_stopped_by_failures_names_a_command_that_goes_on(erg: Erg, tmp_path: Path) -> None:
+    arguments = ("run", "c.txt", "--max-fails", "1", "-j", "1")
+    (tmp_path / "c.txt").write_text("test -e mended\n" + "sleep 0.2\n" * 8)
+    stopped = erg(*arguments)
+    assert f"go on with: erg retry j1 && erg {' '.join(arguments)}" in stopped.stderr
+    (tmp_path / "mended").touch()
+    erg("retry", "j1")
+    assert "9 done" in erg(*arguments).stderr
+
+
 def test_what_was_learned_is_told_after_the_run(erg: Erg, tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("sleep 0.01\nsleep 0.02\n")
     erg("run", "c.txt")
