@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from functools import cache
 
 import pytest
+
+# A shell that starts the tests in the background (or nohup) ignores these, and what is ignored stays so in children:
+# the tests that interrupt programs need them as a person at a terminal has them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CONTAINER_IMAGE = "ergates-test:latest"
 """Made by .ci/start-docker."""
