@@ -100,6 +100,15 @@ class SubmitContract:
             assert (made.id, made.resumed, made.total, made.done) == (job, True, 3, 1)
         assert len(list(tasks)) == 1, "a task was read"
 
+    def test_who_resumes_a_job_says_anew_how_many_failures_are_too_many(self, rig: Rig) -> None:
+        job = rig.store.submit(JobSpec(key="key", max_failed_tasks=1), lines(3), at(0)).id
+        register(rig.store)
+        end(rig.store, *(commit(lease, Failed("exit code 1")) for lease in take(rig.store, 1)))
+        assert not take(rig.store, 1)
+        rig.store.submit(JobSpec(key="key", max_failed_tasks=5), [], at(1))
+        assert rig.store.spec(job).max_failed_tasks == 5
+        assert len(take(rig.store, 2)) == 2
+
     def test_a_finished_job_is_returned_or_runs_again(self, rig: Rig) -> None:
         job = submit(rig.store, 2).id
         register(rig.store)

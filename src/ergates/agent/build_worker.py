@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,15 +16,24 @@ from ergates.clock import SystemClock
 from ergates.cluster.task import JobId, Kind
 from ergates.drivers.launchers.leftovers import clean_leftovers
 from ergates.drivers.launchers.process import ProcessLauncher
+from ergates.taskqueue.halt import Stop
 from ergates.taskqueue.launching import Launcher
 from ergates.taskqueue.node_settings import NodeSettings
 from ergates.taskqueue.policies import make_policy
 
 
 def build_worker(
-    store: Store, settings: RunSettings, *, jobs: Sequence[JobId] = (), observers: Sequence[Observer] = ()
+    store: Store,
+    settings: RunSettings,
+    *,
+    jobs: Sequence[JobId] = (),
+    observers: Sequence[Observer] = (),
+    stop_rule: Callable[[], Stop | None] | None = None,
 ) -> Worker:
     """A worker that is not registered yet.
+
+    With a `stop_rule` (asked after every attempt, once its end is committed) nothing is queued behind what runs, so
+    that no task starts after the one that broke the rule.
 
     Raises:
         LaunchError: tasks cannot be started here at all.
@@ -48,6 +58,9 @@ def build_worker(
         "python": lambda: processes,
         "container": containers,
     }
+    node = NodeSettings(pin=settings.pin, jobs=settings.jobs)
+    if stop_rule is not None:
+        node = replace(node, queue_most=1)
     return Worker(
         info=info,
         store=store,
@@ -55,7 +68,7 @@ def build_worker(
         policy=make_policy(
             settings.memory_policy,
             info.capacity,
-            NodeSettings(pin=settings.pin, jobs=settings.jobs),
+            node,
             store.recall_peaks(),
         ),
         clock=clock,
@@ -63,4 +76,5 @@ def build_worker(
         jobs=jobs,
         grace_ns=settings.grace_ns,
         state_dir=state_dir,
+        stop_rule=stop_rule,
     )

@@ -22,8 +22,10 @@ def capacity_of(settings: RunSettings, *, confined: bool) -> NodeCapacity:
     memory = machine.memory_total_bytes() if limit is None else limit.limit_bytes
     if settings.memory_bytes is not None:
         memory = Bytes(min(memory, settings.memory_bytes))
+    # Who asks for 100 at once on two cores means it, as with xargs -P.
+    cpus_milli = settings.cpus_milli or max(machine.cpus_milli(), 0 if settings.pin else 1000 * (settings.jobs or 0))
     return NodeCapacity(
-        cpus_milli=MilliCpus(settings.cpus_milli or machine.cpus_milli()),
+        cpus_milli=MilliCpus(cpus_milli),
         cpu_ids=machine.cpu_ids(),
         memory_bytes=memory,
         confined=confined,

@@ -36,13 +36,19 @@ class RunResult:
     why: Why
 
 
-class _Halt:
-    """Counts tasks that reached their end and asks the rule."""
+class StopRule:
+    """Counts tasks that reached their end and says when `--halt` or `--max-fails` asks to stop.
 
-    def __init__(self, rule: HaltRule | None) -> None:
-        self._rule = rule
+    Args:
+        rule: `--halt`; counts this run only.
+        max_failed: `--max-fails`; None for no limit.
+        failed_before: tasks that had failed when the run began.
+    """
+
+    def __init__(self, rule: HaltRule | None, max_failed: int | None, failed_before: int) -> None:
+        self._rule, self._max_failed, self._failed_before = rule, max_failed, failed_before
         self._succeeded = self._failed = 0
-        self.stop: Stop | None = None
+        self.halted = False
 
     def attempt_started(self, lease: Lease, at_ns: int) -> None:
         """Starts do not count."""
@@ -50,10 +56,16 @@ class _Halt:
     def attempt_ended(self, lease: Lease, attempt: Attempt, verdict: Verdict, result: bytes | None) -> None:
         self._succeeded += isinstance(verdict, Done)
         self._failed += isinstance(verdict, Failed | Cancelled)
-        self.stop = self.stop or halt_reached(self._rule, self._succeeded, self._failed)
 
     def looked(self, snapshot: object) -> None:
         """Snapshots do not count."""
+
+    def stop(self) -> Stop | None:
+        """Whether to stop now, and how."""
+        halt = halt_reached(self._rule, self._succeeded, self._failed)
+        self.halted = self.halted or halt is not None
+        too_many = self._max_failed is not None and self._failed_before + self._failed >= self._max_failed
+        return halt or ("soon" if too_many else None)
 
 
 def run_job(
@@ -77,13 +89,17 @@ def run_job(
     state_dir = Path(settings.state_dir)
     lock = JobLock(state_dir / "jobs" / job)
     lock.take(job)
-    halt = _Halt(settings.halt)
+    max_failed = store.spec(job).max_failed_tasks
+    rule = StopRule(settings.halt, max_failed, store.status(job).counts["failed"])
+    watched = settings.halt is not None or max_failed is not None
     try:
         with _caught_signals(catch_signals) as signals:
-            worker = build_worker(store, settings, jobs=(job,), observers=(*observers, halt))
+            worker = build_worker(
+                store, settings, jobs=(job,), observers=(*observers, rule), stop_rule=rule.stop if watched else None
+            )
             try:
                 worker.register()
-                why = _loop(worker, store, job, signals, halt, on_signal)
+                why = _loop(worker, signals, rule, on_signal)
             finally:
                 worker.close()
         return RunResult(status=store.status(job), why=why)
@@ -91,16 +107,10 @@ def run_job(
         lock.release()
 
 
-def _loop(
-    worker: Worker,
-    store: Store,
-    job: JobId,
-    signals: Mapping[str, int],
-    halt: _Halt,
-    on_signal: Callable[[int], None] | None,
-) -> Why:
+def _loop(worker: Worker, signals: Mapping[str, int], rule: StopRule, on_signal: Callable[[int], None] | None) -> Why:
     told = 0
-    max_failed = store.spec(job).max_failed_tasks
+    if rule.stop() is not None:
+        worker.drain()
     while True:
         worker.step()
         if signals["count"] > told:
@@ -108,16 +118,14 @@ def _loop(
             worker.drain(give_back=told == 2)
             if on_signal is not None:
                 on_signal(told)
-        if halt.stop is not None and not worker.draining:
-            worker.drain(give_back=halt.stop == "now")
         if worker.busy and not (told == 2 and worker.stuck):
             continue
         if worker.open_tasks == 0:
-            return "halted" if halt.stop else "finished"
+            return "halted" if rule.halted else "finished"
+        if worker.draining and told:
+            return "given_back" if told == 2 else "drained"
         if worker.draining:
-            return "halted" if halt.stop and not told else "given_back" if told == 2 else "drained"
-        if max_failed is not None and store.status(job).counts["failed"] >= max_failed:
-            return "max_fails"
+            return "halted" if rule.halted else "max_fails"
 
 
 @contextmanager

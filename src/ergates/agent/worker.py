@@ -24,6 +24,7 @@ from ergates.cluster.node import WorkerInfo
 from ergates.cluster.task import JobId, Kind
 from ergates.drivers import machine
 from ergates.errors import StoreFullError
+from ergates.taskqueue.halt import Stop
 from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, Started
 from ergates.taskqueue.node_events import (
     AskForTasks,
@@ -77,6 +78,7 @@ class Worker:
         launchers: what makes the launcher of each kind, called when the first task of that kind comes.
         grace_ns: between TERM and KILL.
         state_dir: for the free-disk check.
+        stop_rule: asked after every attempt, once its end is committed, before anything else starts.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Worker:
         jobs: Sequence[JobId] = (),
         grace_ns: Nanoseconds,
         state_dir: Path,
+        stop_rule: Callable[[], Stop | None] | None = None,
     ) -> None:
         self.info = info
         self._store, self._policy, self._clock = store, policy, clock
@@ -99,6 +102,7 @@ class Worker:
         self._jobs = tuple(jobs)
         self._grace_ns = grace_ns
         self._state_dir = state_dir
+        self._stop_rule = stop_rule
         self._gauge = MemoryGauge(info.capacity)
         self._random = random.Random(f"{info.id}/backoff")
         self._staged: dict[AttemptKey, Lease] = {}
@@ -240,6 +244,7 @@ class Worker:
         floor = running.order.memory_floor_bytes if isinstance(running.order, GiveBack) else peak[0]
         verdict = self._judge(lease, outcome, reason, floor, peak[0])
         self._commit(lease, attempt, verdict, ended.result)
+        self._ask_whether_to_stop(now)
         self._tell(
             AttemptEnded(
                 key=ended.key,
@@ -249,6 +254,15 @@ class Worker:
                 gave_back=outcome not in _ENDED_BY_ITSELF,
             )
         )
+
+    def _ask_whether_to_stop(self, now: Nanoseconds) -> None:
+        if self._stop_rule is None or self.draining:
+            return
+        self._wants = ()  # this exchange only commits
+        self._exchange(now)
+        stop = self._stop_rule()
+        if stop is not None:
+            self.drain(give_back=stop == "now")
 
     def _sample(self, now: Nanoseconds) -> None:
         self._next_tick_ns = now + 100_000_000

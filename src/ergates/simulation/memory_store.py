@@ -13,6 +13,7 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 
+import msgspec
 from msgspec.structs import replace
 
 from ergates.cluster.attempt import Attempt
@@ -87,7 +88,7 @@ class MemoryStore:
 
     def submit(self, job: JobSpec, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, again: bool = False) -> Submitted:
         """See Submitter.submit."""
-        known = self._known(job.key, again)
+        known = self._known(job.key, job.max_failed_tasks, again)
         if known is not None:
             return known
         specs = list(tasks)
@@ -249,11 +250,12 @@ class MemoryStore:
             raise UnknownJobError(f"no job {job!r} in this store\n  hint: `erg status` lists the jobs")
         return stored
 
-    def _known(self, key: str, again: bool) -> Submitted | None:
+    def _known(self, key: str, max_failed: int | None, again: bool) -> Submitted | None:
         jobs = [job for job in self._jobs.values() if job.spec.key == key]
         unfinished = [job for job in jobs if job.finished_ns is None and job.phase != "cancelled"]
         if unfinished:
             job = unfinished[-1]
+            job.spec = msgspec.structs.replace(job.spec, max_failed_tasks=max_failed)
             return Submitted(id=job.id, total=len(job.tasks), resumed=True, done=job.counts[TaskState.DONE])
         if jobs and not again:
             job = jobs[-1]

@@ -33,7 +33,7 @@ def is_short(history: PeakHistory, settings: NodeSettings) -> bool:
 
 def queue_depth(history: PeakHistory, settings: NodeSettings) -> int:
     """How many short attempts of this shape may wait on one slot, the running one included."""
-    return max(2, min(settings.queue_most, int(settings.queue_ahead_ns / max(history.wall_ns, 1.0))))
+    return min(settings.queue_most, max(2, int(settings.queue_ahead_ns / max(history.wall_ns, 1.0))))
 
 
 def in_order(offers: Iterable[Offer]) -> list[Offer]:

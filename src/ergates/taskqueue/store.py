@@ -168,6 +168,8 @@ class Submitter(Protocol):
     def submit(self, job: JobSpec, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, again: bool = False) -> Submitted:
         """Add a job atomically; or, if an unfinished job with this key exists, resume it and read no task.
 
+        A resumed job takes over this `max_failed_tasks`.
+
         A finished job with this key: `again` True adds a new one, False returns the finished one (`resumed` False,
         `done == total`... nothing added).
         """

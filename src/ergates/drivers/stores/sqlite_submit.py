@@ -26,6 +26,7 @@ from ergates.drivers.stores.sqlite_records import (
     Profile,
     encode_command,
     job_name,
+    job_number,
     to_json,
 )
 from ergates.errors import UsageError
@@ -44,6 +45,7 @@ def submit(db: StoreConnection, job: JobSpec, tasks: Iterable[TaskSpec], now_ns:
     with db.reading():
         known = _known(db, job.key, again=again)
     if known is not None:
+        _take_over_limit(db, known, job, now_ns)
         return known
     source = iter(tasks)
     first = list(islice(source, READ_AHEAD))
@@ -67,6 +69,20 @@ def _known(db: StoreConnection, key: str, *, again: bool) -> Submitted | None:
         return None
     number, total, done, is_open = rows[0]
     return Submitted(id=job_name(number), total=total, resumed=bool(is_open), done=done)
+
+
+def _take_over_limit(db: StoreConnection, known: Submitted, job: JobSpec, now_ns: int) -> None:
+    """Who resumes a job says anew how many failures are too many; what was said before could not be lifted otherwise."""
+    if not known.resumed:
+        return
+    number = job_number(known.id)
+    with db.write(now_ns):
+        (text,) = db.raw.execute("SELECT spec FROM jobs WHERE id = ?", (number,)).fetchone()
+        old = msgspec.json.decode(text, type=JobSpec)
+        if old.max_failed_tasks != job.max_failed_tasks:
+            new = msgspec.structs.replace(old, max_failed_tasks=job.max_failed_tasks)
+            row = (to_json(new, "the job"), job.max_failed_tasks, number)
+            db.raw.execute("UPDATE jobs SET spec = ?, max_failed = ? WHERE id = ?", row)
 
 
 def _insert_job(db: StoreConnection, job: JobSpec, now_ns: int) -> int:
