@@ -123,9 +123,12 @@ class Story:
         if name is None:
             return
         job = self.model.jobs[name]
-        made = self.store.submit(JobSpec(key=name), [], self.now)
+        max_failed = pick.one((None, 1, 3))
+        made = self.store.submit(JobSpec(key=name, max_failed_tasks=max_failed), [], self.now)
         assert made.id == name and made.total == len(job.tasks)
         assert made.resumed == (job.unfinished() > 0 and job.phase != "cancelled")
+        if made.resumed:
+            job.max_failed = max_failed
         assert made.done == sum(task.state == TaskState.DONE for task in job.tasks.values())
 
     def edit(self, pick: Pick) -> None:
