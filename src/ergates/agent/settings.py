@@ -23,7 +23,7 @@ class RunSettings:
     """Limits and choices of one `erg run`.
 
     Args:
-        jobs: at most so many attempts at once (`-j`); None: as many as cores and memory admit.
+        jobs: so many attempts at once (`-j`), also beyond the cores; None: as many as cores and memory admit.
         cpus_milli: what all tasks together may hold; None: what affinity and cgroup quota leave.
         memory_bytes: `--memory`: all tasks together are confined to this; None: the machine's memory, shared with others.
         memory_policy: `ours` learns and packs; `distcomp` is its fixed rule; `fixed` never gives back (slots only).

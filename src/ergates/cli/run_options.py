@@ -79,7 +79,7 @@ job_options = applied(
 node_options = applied(
     (
         click.option("-j", "--jobs", type=click.IntRange(1), metavar="N",
-                     help="At most N tasks at once; fewer where cores (one a task, see --cpus-per-task) or memory run out."),
+                     help="N tasks at once, also beyond the cores; fewer where memory runs out.  [default: one a core]"),
         click.option("--cpus", type=CPUS, metavar="CORES", help="Cores for all tasks together.  [default: all there are]"),
         click.option("--memory", type=BYTES, metavar="SIZE", help="Confine all tasks together to this much memory."),
         click.option("--memory-policy", default="ours", show_default=True, type=click.Choice(["ours", "distcomp", "fixed"]),
