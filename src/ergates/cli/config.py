@@ -56,7 +56,7 @@ def settings_of(ctx: click.Context, name: str) -> list[dict[str, Any]]:
     Raises:
         click.UsageError: no such command.
     """
-    from ergates.cli.main import COMMANDS
+    from ergates.cli.command_table import COMMANDS
 
     if name not in COMMANDS:
         raise click.UsageError(f"no command {name!r}", ctx=ctx)

@@ -47,7 +47,7 @@ def _read(path: str, command: str) -> dict[str, Any]:
             tables = tomllib.load(file)
     except tomllib.TOMLDecodeError as error:
         raise InputError(str(error), source=path, expected="TOML, for example [run] and jobs = 4") from None
-    from ergates.cli.main import COMMANDS
+    from ergates.cli.command_table import COMMANDS
 
     for name in tables:
         if name not in COMMANDS:

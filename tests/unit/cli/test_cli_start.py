@@ -31,6 +31,7 @@ def test_help_loads_no_command_and_nothing_heavy() -> None:
     assert loaded.isdisjoint(HEAVY)
     assert {name for name in loaded if name.startswith("ergates.")} == {
         "ergates.cli",
+        "ergates.cli.command_table",
         "ergates.cli.main",
         "ergates.errors",
     }

@@ -1,0 +1,43 @@
+"""Every command with its one-line help, in the order and under the headings of `erg --help`."""
+
+from __future__ import annotations
+
+SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "Run work",
+        (
+            ("run", "Run a file of commands, or a template with its parameters, here and now."),
+            ("submit", "Put a job into the store without running it."),
+            ("retry", "Take failed or cancelled tasks back into the queue."),
+            ("cancel", "Cancel a job or some of its tasks."),
+            ("pause", "Start no more tasks of a job until it is resumed."),
+            ("resume", "Let a paused job go on."),
+        ),
+    ),
+    (
+        "See how it goes",
+        (
+            ("status", "All jobs, or one job: counts, rate, failures by reason."),
+            ("wait", "Wait until a job is finished."),
+            ("logs", "What tasks printed."),
+            ("explain", "Why a task waits, came back or failed."),
+        ),
+    ),
+    (
+        "Use the results",
+        (
+            ("export", "Tasks with parameters, outcome, time, memory and cost, as CSV or JSON Lines."),
+            ("report", "Sums by job, label, host or outcome; wasted work shown."),
+        ),
+    ),
+    (
+        "This machine",
+        (
+            ("doctor", "Check what Ergates needs here, and say what to do about what is missing."),
+            ("config", "Settings in effect, and where each comes from."),
+            ("completion", "Print the script that completes `erg` in bash, zsh or fish."),
+            ("simulate", "Try scheduling policies on simulated machines."),
+        ),
+    ),
+)
+COMMANDS: dict[str, str] = {name: text for _, section in SECTIONS for name, text in section}
