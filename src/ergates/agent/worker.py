@@ -139,6 +139,9 @@ class Worker:
             self._wait_for_disk(str(error))
             return
         for lease in leases:
+            key = (lease.job, lease.task, lease.fence)
+            if key in self._staged or self._running.get(key) is not None:
+                continue  # ours: we slept longer than a lease; the next exchange says whether they still are
             reason = "its worker went away"
             verdict = self._judge(lease, Outcome.LOST, reason)
             attempt = Attempt(number=lease.attempt, outcome=Outcome.LOST, ended_ns=now, reason=reason)
@@ -191,11 +194,11 @@ class Worker:
                 self._on_ended(event, now)
         if now >= self._next_tick_ns:
             self._sample(now)
-        if now >= self._next_reap_ns:
-            self.reap()
-            self._remember_peaks()
         if self._exchange_is_due(now):
             self._exchange(now)
+        if now >= self._next_reap_ns:  # after the exchange, which says that we live
+            self.reap()
+            self._remember_peaks()
         if now >= self._next_snapshot_ns:
             self._show(now)
 

@@ -49,7 +49,7 @@ def command() -> None:
     help=f"{', '.join((*POLICIES, BEST_FIXED, *REFERENCES))}; several are compared.  [default: all]",
 )
 @click.option("--seeds", type=Parsed("seeds", _seeds), default="1..3", show_default=True, help="One seed, or a range.")
-@click.option("--faults", is_flag=True, help="Let nodes, network and store fail for two minutes first.")
+@click.option("--faults", is_flag=True, help="Let nodes, network and store fail for a minute first.")
 @click.option("--check", is_flag=True, help="Check the laws after every event.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Simulate so many at once.")
 @common_options
