@@ -10,7 +10,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ergates.cli.main import COMMANDS, cli
+from ergates.cli.command_table import COMMANDS
+from ergates.cli.main import cli
 
 HEAVY = ("rich", "docker", "matplotlib", "numpy", "sqlite3", "msgspec", "cloudpickle", "psutil", "asyncio")
 
