@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, assert_never
 
+from msgspec.structs import replace
+
 from ergates.agent.launches import LaunchBuilder
 from ergates.agent.node import MemoryGauge
 from ergates.agent.observer import NodeSnapshot, Observer
@@ -51,6 +53,9 @@ from ergates.units import MIB, SECOND_NS, Bytes, Nanoseconds, format_bytes
 
 REAP_NS = 10 * SECOND_NS
 """How often to look for leases of workers that are gone."""
+LOSSES_OF_WORKERS = 10
+"""A worker that died took everything it held along, most of it innocent: so many such losses quarantine a task, while
+a slot that dies of one task is held against that task by the job's own, smaller limit."""
 COMMIT_DELAY_NS = 20_000_000
 """A finished attempt waits at most this long for others to share its transaction."""
 COMMIT_BATCH = 256
@@ -143,7 +148,7 @@ class Worker:
             if key in self._staged or self._running.get(key) is not None:
                 continue  # ours: we slept longer than a lease; the next exchange says whether they still are
             reason = "its worker went away"
-            verdict = self._judge(lease, Outcome.LOST, reason)
+            verdict = self._judge(lease, Outcome.LOST, reason, losses_min=LOSSES_OF_WORKERS)
             attempt = Attempt(number=lease.attempt, outcome=Outcome.LOST, ended_ns=now, reason=reason)
             self._commits.append(
                 Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)
@@ -331,13 +336,18 @@ class Worker:
         )
         self._commit(lease, attempt, self._judge(lease, outcome, reason), None)
 
-    def _judge(self, lease: Lease, outcome: Outcome, reason: str, floor: int = 0, peak: int = 0) -> Verdict:
+    def _judge(
+        self, lease: Lease, outcome: Outcome, reason: str, floor: int = 0, peak: int = 0, losses_min: int = 0
+    ) -> Verdict:
+        limits = self._spec(lease.job).retry_limits
+        if limits.losses < losses_min:
+            limits = replace(limits, losses=losses_min)
         return judge(
             lease,
             outcome,
             reason,
             floor,
-            self._spec(lease.job).retry_limits,
+            limits,
             self._clock.now_ns(),
             self.info.host,
             self._random,
