@@ -71,10 +71,12 @@ def _sized(chunks: Iterable[bytes], separator: bytes, offset: int, block_bytes: 
                 break
             yield bytes(held[: at + offset])
             del held[: at + offset]
+            first = max(first, len(separator) - offset)  # not inside the mark this block begins with
             searched = None
     while len(held) > block_bytes and (at := held.rfind(separator, first, block_bytes + after)) >= 0:
         yield bytes(held[: at + offset])
         del held[: at + offset]
+        first = max(first, len(separator) - offset)
     if held:
         yield bytes(held)
 
@@ -90,7 +92,7 @@ def _counted(chunks: Iterable[bytes], separator: bytes, offset: int, records: in
             if count == records:
                 yield bytes(held[: at + offset])
                 del held[: at + offset]
-                count, searched = 0, max(0, 1 - offset)
+                count, searched = 0, max(1 - offset, len(separator) - offset)
         searched = max(searched, len(held) - len(separator) + 1)
         _check_record(len(held), source)
     if held:
