@@ -58,6 +58,6 @@ $(DEMO_STAMP): requirements/base.txt requirements/plot.txt pyproject.toml | $(BI
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(DEV_STAMP): requirements/dev.txt $(DEMO_STAMP) | $(BIN)/python
+$(DEV_STAMP): requirements/dev.txt requirements/cluster.txt $(DEMO_STAMP) | $(BIN)/python
 	$(PIP) install -r requirements/dev.txt
 	touch $@

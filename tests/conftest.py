@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -54,10 +57,44 @@ def missing_root() -> str:
     return "" if os.geteuid() == 0 else "needs root"
 
 
+def _programs(*names: str) -> Callable[[], str]:
+    """Why a test cannot start its own servers: which of these programs are not installed."""
+
+    @cache
+    def missing() -> str:
+        path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+        absent = [name for name in names if shutil.which(name, path=path) is None]
+        return f"not installed: {', '.join(absent)}" if absent else ""
+
+    return missing
+
+
+@cache
+def missing_postgresql() -> str:
+    """Where Debian keeps the server's programs, or PATH."""
+    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")] or shutil.which("initdb")
+    return "" if found else "not installed: postgresql"
+
+
+@cache
+def missing_network_namespaces() -> str:
+    """Why several hosts cannot be played with network namespaces."""
+    if os.geteuid() != 0:
+        return "needs root"
+    tried = subprocess.run(["unshare", "--net", "true"], capture_output=True, text=True, check=False)
+    return tried.stderr.strip() or _programs("ip")()
+
+
 _ENGINES: dict[str, Callable[[], str]] = {
     "docker": missing_docker,
     "cgroups": missing_cgroups,
     "root": missing_root,
+    "redis": _programs("redis-server"),
+    "sentinel": _programs("redis-sentinel"),
+    "postgresql": missing_postgresql,
+    "sshd": _programs("sshd", "ssh", "ssh-keygen"),
+    "slurm": _programs("slurmctld", "slurmd", "munged", "sbatch"),
+    "netns": missing_network_namespaces,
 }
 
 

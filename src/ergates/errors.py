@@ -50,6 +50,10 @@ class StoreFullError(StoreError):
     """The disk (or server) under the store has no room; what was offered to it must be offered again."""
 
 
+class StoreUnavailableError(StoreError):
+    """The server cannot be reached now. Nothing is known to have been changed: try the same call again."""
+
+
 class UnknownJobError(UsageError):
     """No such job in this store."""
 

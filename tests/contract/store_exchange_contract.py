@@ -131,6 +131,17 @@ class ExchangeContract:
         assert [offer.priority for offer in offers] == list(range(99, 35, -1))
         assert {offer.waiting for offer in offers} == {3}
 
+    def test_classes_a_worker_cannot_serve_hide_nothing(self, rig: Rig) -> None:
+        big = [TaskSpec(command="big", requirement=requirement(n), priority=5) for n in range(1, 101)]
+        submit(rig.store, [*big, TaskSpec(command="small", priority=1)])
+        register(rig.store)
+        seen: set[int] = set()
+        for _ in range(3):
+            offers = rig.store.exchange("w1", [], [], at(0), unfit=sorted(seen)).offers
+            seen |= {offer.class_id for offer in offers if offer.requirement.memory_bytes}
+        assert [offer.requirement.memory_bytes for offer in offers] == [0]
+        assert len(seen) == 100
+
     def test_strict_priority_holds_for_any_number_of_tasks(self, rig: Rig) -> None:
         submit(rig.store, [TaskSpec(command="c", priority=number * 7 % 30) for number in range(3000)])
         register(rig.store)

@@ -72,3 +72,19 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
     output: Output = Output()
     predicted_bytes: int = 0
+
+
+class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a cluster's store carries back from the node of an attempt, for output packs stay where they were written.
+
+    Args:
+        stdout, stderr: the last bytes of each, at most KEPT_BYTES_MAX; how long the whole was says `Output`.
+        result: of a Python function: the serialised value or exception.
+    """
+
+    stdout: bytes = b""
+    stderr: bytes = b""
+    result: bytes | None = None
+
+
+KEPT_BYTES_MAX = 64 * 1024

@@ -36,6 +36,10 @@ class JobSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
         source: where it came from, for the messages (`commands.txt`, `<stdin>`, ...).
         max_failed_tasks: `--max-fails`: stop leasing once this many tasks failed; None for no limit.
         env: variables for all its tasks.
+        labels: free text for reports.
+        data: where inputs come from and outputs go: `s3://bucket/folder`, `sftp://...`, `host:/folder` (rsync); empty:
+            nothing is carried, as on one machine or with a shared file system.
+        open: more tasks may be added until it is closed; an open job is not finished.
     """
 
     key: str
@@ -48,6 +52,8 @@ class JobSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """None: strict priority. Else a waiting task gains one priority step each such interval."""
     env: dict[str, str] = {}
     labels: dict[str, str] = {}
+    data: str = ""
+    open: bool = False
 
 
 JobPhase = Literal["active", "paused", "finished", "cancelled"]

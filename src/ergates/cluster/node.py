@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ergates.units import Bytes, MilliCpus, UsdMicros
+from ergates.units import Bytes, MilliCpus, Nanoseconds, UsdMicros
 
 
 class NamedResource(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,6 +39,11 @@ class WorkerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who a worker is. `id` is a UUID, never a host name.
 
     `pid`, `pid_start_ticks` and `boot_id` let another process of the same host tell at once that it is dead.
+
+    Args:
+        version: of Ergates; a store tells workers of another wire version to go.
+        ends_ns: when its allocation ends (server time unknown here: its own clock), None when it does not.
+        placed_by: how it got there, for people and for `erg worker down`: `ssh:NAME`, `slurm:JOBID`, empty: by hand.
     """
 
     id: str
@@ -47,3 +52,60 @@ class WorkerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     pid_start_ticks: int = 0
     boot_id: str = ""
     capacity: NodeCapacity
+    version: str = ""
+    started_ns: Nanoseconds = Nanoseconds(0)
+    ends_ns: Nanoseconds | None = None
+    placed_by: str = ""
+
+
+class WorkerOrders(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What people told a worker while it runs (`erg worker set`, `erg worker drain`). None leaves a limit as it was.
+
+    Args:
+        version: counts up with every change; a worker obeys a version once.
+        drain: start nothing new, end when what runs has ended.
+        give_back: with `drain`: return what runs at once.
+        cpus_milli, memory_bytes, jobs: new limits; lower ones take effect as attempts end.
+        labels: new values, an empty one removes the label.
+    """
+
+    version: int = 0
+    drain: bool = False
+    give_back: bool = False
+    cpus_milli: MilliCpus | None = None
+    memory_bytes: Bytes | None = None
+    jobs: int | None = None
+    labels: dict[str, str] = {}
+
+
+class WorkerStatus(Struct, frozen=True, kw_only=True):
+    """A worker as people see it.
+
+    Args:
+        standing: `live`; `silent` (no beat for longer than a lease); `condemned` or `reaped` (declared dead); `left`.
+        beat_age_ns: since its last exchange, by the store's clock.
+        leases: tasks it holds.
+        load: what it said of itself in its last exchange.
+    """
+
+    info: WorkerInfo
+    standing: str
+    beat_age_ns: Nanoseconds
+    leases: int
+    orders: WorkerOrders
+    load: WorkerLoad
+
+
+class WorkerLoad(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a node stands, sent along with an exchange at most once a second."""
+
+    running: int = 0
+    frozen: int = 0
+    cpus_milli_held: MilliCpus = MilliCpus(0)
+    used_bytes: Bytes = Bytes(0)
+    ended: int = 0
+    """Attempts since it started."""
+    failed: int = 0
+    """Of those, that failed, were lost or could not be started."""
+    note: str = ""
+    """Why it starts nothing: a full disk, draining, sick."""

@@ -15,6 +15,13 @@ TaskId = NewType("TaskId", int)
 Kind = Literal["command", "python", "container"]
 
 
+class Alternative(Struct, frozen=True, kw_only=True, omit_defaults=True, order=True):
+    """Another set of cores and named resources the task would do with: "2 cores, or 1 core and 1 GPU"."""
+
+    cpus_milli: MilliCpus = MilliCpus(1000)
+    resources: tuple[tuple[str, int], ...] = ()
+
+
 class Requirement(Struct, frozen=True, kw_only=True, omit_defaults=True, order=True):
     """What one task holds of its node while it runs. Tasks with equal requirements form one resource class.
 
@@ -22,11 +29,23 @@ class Requirement(Struct, frozen=True, kw_only=True, omit_defaults=True, order=T
         cpus_milli: thousandths of a core; 50 lets twenty tasks share one core.
         memory_bytes: a floor the user declared, or that an eviction raised; 0 when nothing is known.
         resources: sorted (name, amount) of named resources, e.g. (("gpus", 1),).
+        alternatives: tried in this order where `cpus_milli` and `resources` are not free; the memory is the same.
+        labels: sorted (name, value) the node must carry.
+        paths: sorted absolute paths that must exist on the node.
+        min_time_ns: the worker must have at least so long to live (a Slurm allocation ends).
+        nodes: a gang of so many nodes starts at once, each holding all of the above; 1 is an ordinary task.
+        roles: (name, count) of a gang's members in the order of their ranks; counts sum to `nodes`; empty: all alike.
     """
 
     cpus_milli: MilliCpus = MilliCpus(1000)
     memory_bytes: Bytes = Bytes(0)
     resources: tuple[tuple[str, int], ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    paths: tuple[str, ...] = ()
+    min_time_ns: Nanoseconds = Nanoseconds(0)
+    nodes: int = 1
+    roles: tuple[tuple[str, int], ...] = ()
 
 
 class Stdin(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,6 +72,9 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
         image, mounts: for containers; a mount is `HOST:CONTAINER[:ro]`.
         payload: for `python`: a serialised function and arguments.
         input_bytes: size of the task's input where it is known, a feature of the memory prediction.
+        inputs: paths (relative to the job's data directory) or URLs brought to the node before it starts.
+        outputs: paths or globs brought back after it succeeded.
+        role_commands: (role, command) for gangs with named roles; the others run `command`.
     """
 
     command: str | tuple[str, ...]
@@ -70,3 +92,6 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     mounts: tuple[str, ...] = ()
     payload: bytes | None = None
     input_bytes: Bytes | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    role_commands: tuple[tuple[str, str | tuple[str, ...]], ...] = ()

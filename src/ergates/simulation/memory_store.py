@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ergates.cluster.attempt import Attempt
 from ergates.cluster.job import JobSpec, JobStatus
-from ergates.cluster.node import WorkerInfo
+from ergates.cluster.node import WorkerInfo, WorkerLoad
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.errors import UnknownJobError, UsageError
@@ -136,6 +136,10 @@ class MemoryStore:
         want: Sequence[Want],
         now_ns: Nanoseconds,
         jobs: Sequence[JobId] = (),
+        *,
+        unfit: Sequence[int] = (),
+        load: WorkerLoad | None = None,
+        orders_seen: int = 0,
     ) -> Exchanged:
         """See Exchanger.exchange."""
         asked = [self._job(job) for job in jobs]
@@ -153,7 +157,7 @@ class MemoryStore:
         return Exchanged(
             leases=tuple(leases),
             refused=refused,
-            offers=self._offers(worker, shown, at_ns),
+            offers=self._offers(worker, shown, at_ns, unfit),
             revoked=tuple((*place, held[place].fence) for place in sorted(held) if held[place].revoked),
             next_ready_ns=Nanoseconds(min(next_ready) - self._ahead_ns) if next_ready else None,
             open_tasks=sum(job.open_tasks for job in counted),
@@ -340,10 +344,12 @@ class MemoryStore:
         waited_ns = at_ns - task.ready_since_ns
         return waited_ns > AVOID_FOR_LEASES * self.lease_ns or not self.members.others_live(host, at_ns)
 
-    def _offers(self, worker: str, jobs: Sequence[StoredJob], at_ns: int) -> tuple[Offer, ...]:
+    def _offers(self, worker: str, jobs: Sequence[StoredJob], at_ns: int, unfit: Sequence[int]) -> tuple[Offer, ...]:
         rows = []
         for job in jobs:
             for (class_id, priority), ready in job.lanes.items():
+                if class_id in unfit:
+                    continue
                 waiting = sum(1 for task in ready.values() if not task.avoid_host or self._sees(worker, task, at_ns))
                 if waiting:
                     rows.append(

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ergates.cluster.attempt import Attempt
+from ergates.cluster.attempt import Attempt, Kept
 from ergates.cluster.job import JobSpec, JobStatus
-from ergates.cluster.node import WorkerInfo
+from ergates.cluster.node import WorkerInfo, WorkerLoad, WorkerOrders, WorkerStatus
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.units import Nanoseconds
@@ -74,7 +74,8 @@ Verdict = Done | Failed | Returned | Cancelled
 class Commit(Struct, frozen=True, kw_only=True):
     """End of one lease: the attempt for the ledger and what becomes of the task.
 
-    `attempt` None only for a lease that is handed back without having been tried (no ledger row, no count).
+    `attempt` None only for a lease that is handed back without having been tried (no ledger row, no count). `kept` is
+    what a cluster's store carries back; the embedded one needs none.
     """
 
     job: JobId
@@ -82,6 +83,7 @@ class Commit(Struct, frozen=True, kw_only=True):
     fence: int
     attempt: Attempt | None
     verdict: Verdict
+    kept: Kept | None = None
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -114,6 +116,7 @@ class Exchanged(Struct, frozen=True, kw_only=True):
         next_ready_ns: earliest time a delayed task becomes ready, None if none waits.
         open_tasks: tasks of the jobs asked about that are not in a terminal state.
         stale: this worker's lease had expired; it must end its tasks and register again.
+        orders: what people told this worker, when there is something newer than the version it named.
     """
 
     leases: tuple[Lease, ...] = ()
@@ -123,6 +126,7 @@ class Exchanged(Struct, frozen=True, kw_only=True):
     next_ready_ns: Nanoseconds | None = None
     open_tasks: int = 0
     stale: bool = False
+    orders: WorkerOrders | None = None
 
 
 class Submitted(Struct, frozen=True, kw_only=True):
@@ -202,11 +206,19 @@ class Exchanger(Protocol):
         want: Sequence[Want],
         now_ns: Nanoseconds,
         jobs: Sequence[JobId] = (),
+        *,
+        unfit: Sequence[int] = (),
+        load: WorkerLoad | None = None,
+        orders_seen: int = 0,
     ) -> Exchanged:
         """Commit, beat and lease in one transaction. `jobs` restricts offers and `open_tasks`; empty means all.
 
+        `unfit` are class ids this worker can never serve: not offered to it, so that they hide nothing else. `load` is
+        for people; `orders_seen` is the version of the orders it obeys already.
+
         Raises:
             StoreFullError: nothing was changed; offer the same commits again.
+            StoreUnavailableError: whether it was done is not known; the driver finds out before the next exchange.
         """
         ...
 
@@ -220,6 +232,71 @@ class Exchanger(Protocol):
 
     def leave(self, worker: str, now_ns: Nanoseconds) -> None:
         """A clean good-bye; leases still held are returned unharmed."""
+        ...
+
+
+class Roster(Protocol):
+    """The workers, as people see and direct them."""
+
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        """All that are live, silent or lately gone; the longest registered first."""
+        ...
+
+    def order(self, worker: str, orders: WorkerOrders) -> WorkerOrders:
+        """Merge into what was ordered before; returns the result with its new version.
+
+        Raises:
+            UsageError: there is no such worker.
+        """
+        ...
+
+
+class Bell(Protocol):
+    """Rings when there may be something for one worker: a task became ready, a lease was revoked, orders came.
+
+    Only a store of many machines has one; elsewhere a worker looks every now and then. May ring for nothing.
+    """
+
+    def fileno(self) -> int:
+        """Readable while it rings: for `select`."""
+        ...
+
+    def clear(self) -> None:
+        """Stop ringing; call it before the exchange that looks."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """What `edit` changes; None leaves as it is."""
+
+    priority: int | None = None
+    requirement: Requirement | None = None
+    time_limit_ns: Nanoseconds | None = None
+    retries: int | None = None
+    command: str | tuple[str, ...] | None = None
+    labels: dict[str, str] | None = None
+
+
+class Editor(Protocol):
+    """Changing what waits, and adding to open jobs."""
+
+    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds) -> int:
+        """Add tasks to an open job, atomically; returns how many tasks it has now. Raises UsageError when it is closed."""
+        ...
+
+    def close_job(self, job: JobId, now_ns: Nanoseconds) -> None:
+        """No more tasks will come; a closed job stays closed."""
+        ...
+
+    def edit(
+        self, job: JobId, changes: Sequence[tuple[TaskId, Changes]], now_ns: Nanoseconds, *, rerun: bool = False
+    ) -> tuple[TaskId, ...]:
+        """Change tasks that nobody runs; with `rerun` finished ones are changed, too, and become ready again.
+
+        Returns those that were changed: one that was leased or finished meanwhile is left alone.
+        """
         ...
 
 

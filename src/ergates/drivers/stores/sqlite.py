@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ergates.cluster.attempt import Attempt
 from ergates.cluster.job import JobSpec, JobStatus
-from ergates.cluster.node import WorkerInfo
+from ergates.cluster.node import WorkerInfo, WorkerLoad
 from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.drivers.stores import sqlite_read
@@ -112,10 +112,15 @@ class SqliteStore:
         want: Sequence[Want],
         now_ns: Nanoseconds,
         jobs: Sequence[JobId] = (),
+        *,
+        unfit: Sequence[int] = (),
+        load: WorkerLoad | None = None,
+        orders_seen: int = 0,
     ) -> Exchanged:
+        """One machine's workers are directed by signals: `load` is not kept and no orders come."""
         from ergates.drivers.stores import sqlite_exchange
 
-        return sqlite_exchange.exchange(self.connection(), worker, commits, want, now_ns, jobs)
+        return sqlite_exchange.exchange(self.connection(), worker, commits, want, now_ns, jobs, unfit)
 
     def expired(self, now_ns: Nanoseconds, live_boot_id: str = "") -> tuple[Lease, ...]:
         from ergates.drivers.stores import sqlite_workers

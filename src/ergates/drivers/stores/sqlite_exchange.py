@@ -52,6 +52,7 @@ def exchange(
     want: Sequence[Want],
     now_ns: int,
     jobs: Sequence[str],
+    unfit: Sequence[int] = (),
 ) -> Exchanged:
     """See Exchanger.exchange."""
     asked = [job_number(job) for job in jobs]
@@ -71,7 +72,7 @@ def exchange(
         return Exchanged(
             leases=leases,
             refused=refused,
-            offers=offers_now(db, tally, member, shown),
+            offers=offers_now(db, tally, member, shown, unfit),
             revoked=_revoked(db, member),
             next_ready_ns=_next_ready(db, list(shown)),
             open_tasks=_open_tasks(db, asked),

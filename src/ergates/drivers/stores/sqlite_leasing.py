@@ -8,6 +8,7 @@ in which nobody did, it sees it after all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -42,15 +43,18 @@ def offering_jobs(db: StoreConnection) -> dict[int, Aging]:
     return {job: Aging(submitted_ns, aging_ns) for job, submitted_ns, aging_ns in rows}
 
 
-def offers_now(db: StoreConnection, tally: Tally, member: Member, jobs: Mapping[int, Aging]) -> tuple[Offer, ...]:
-    """What waits in these jobs for this worker, most urgent first."""
+def offers_now(
+    db: StoreConnection, tally: Tally, member: Member, jobs: Mapping[int, Aging], unfit: Sequence[int] = ()
+) -> tuple[Offer, ...]:
+    """What waits in these jobs for this worker, most urgent first, without the classes it can never serve."""
     sight = _Sight(db, tally, member)
     waiting: dict[tuple[int, int, int], int] = {}
+    hidden = json.dumps(list(unfit))
     for job in jobs:
         rows = db.raw.execute(
             "SELECT class, priority, avoid_host, touched_ns, waiting FROM lanes WHERE job = ? AND waiting > 0"
-            " ORDER BY priority DESC, id LIMIT ?",
-            (job, 2 * OFFERS_MAX),
+            " AND class NOT IN (SELECT value FROM json_each(?)) ORDER BY priority DESC, id LIMIT ?",
+            (job, hidden, 2 * OFFERS_MAX),
         )
         for class_number, priority, avoid_host, touched_ns, count in rows.fetchall():
             if sight.sees(avoid_host, touched_ns):
