@@ -52,17 +52,22 @@ def _read(path: str, command: str) -> dict[str, Any]:
     for name in tables:
         if name not in COMMANDS:
             raise InputError(f"no command [{name}]", source=path, hint=nearest(name, COMMANDS))
-    return _checked(path, command, tables[command]) if command in tables else {}
-
-
-def _checked(path: str, command: str, options: object) -> dict[str, Any]:
+    if command not in tables:
+        return {}
     from importlib import import_module
 
+    return _checked(path, command, import_module(f"ergates.cli.{command}").command, tables[command])
+
+
+def _checked(path: str, command: str, loaded: Any, options: object) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise InputError(f"{command} is not a table", source=path, expected=f"[{command}] and its options below it")
-    params = {parameter.name or "": parameter for parameter in import_module(f"ergates.cli.{command}").command.params}
+    params = {parameter.name or "": parameter for parameter in loaded.params}
     result: dict[str, Any] = {}
     for name, value in options.items():
+        if name in getattr(loaded, "verbs", ()):  # [worker.start]
+            result[name] = _checked(path, f"{command}.{name}", loaded.get_command(None, name), value)
+            continue
         key = _parameter(name, params)
         if key is None:
             spellings = [

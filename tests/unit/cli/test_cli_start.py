@@ -47,7 +47,10 @@ def test_status_loads_no_display_library_and_no_worker() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples_json_and_state(name: str) -> None:
     command = import_module(f"ergates.cli.{name}").command
-    leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    leaves = [command]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        leaves = [leaf for verb in command.list_commands(context) if (leaf := command.get_command(context, verb))]
     for leaf in leaves:
         options = {option for parameter in leaf.params for option in parameter.opts}
         assert {"--json", "--state"} <= options
