@@ -14,7 +14,7 @@ DEV_STAMP := $(VENV)/.installed-for-development
 # Two workers at most: many tests start processes of their own and measure their memory.
 PYTEST_PROCESSES ?= 2
 
-.PHONY: help demo check format test test-system soak bench clean
+.PHONY: help demo check format test test-system test-vm soak bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -28,17 +28,20 @@ check: $(DEV_STAMP)  ## format, lint, import rules, strict types, fast tests: un
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/mypy examples/cache-sweep
-	$(BIN)/pytest -q -n $(PYTEST_PROCESSES) --dist loadfile -m "not system and not soak" tests/unit
+	$(BIN)/pytest -q -n $(PYTEST_PROCESSES) --dist loadfile -m "not system and not soak and not vm" tests/unit
 
 format: $(DEV_STAMP)  ## rewrite the sources as check wants them
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 test: $(DEV_STAMP)  ## every test but the slow ones with real engines and the full counts
-	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist loadfile -m "not system and not soak"
+	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist loadfile -m "not system and not soak and not vm"
 
 test-system: $(DEV_STAMP)  ## the slow ones: real engines, kills, full disks
-	$(BIN)/pytest -m "system and not soak"
+	$(BIN)/pytest -m "system and not soak and not vm"
+
+test-vm: $(DEV_STAMP)  ## in QEMU with Debian's own kernel: pure cgroup v2, netem, power cuts (tens of minutes without KVM)
+	$(BIN)/pytest -m vm tests/vm
 
 soak: $(DEV_STAMP)  ## full counts (hundreds of kills, thousands of seeds); recorded in benchmarks/results/
 	$(BIN)/python benchmarks/record_soak.py
