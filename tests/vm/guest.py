@@ -137,7 +137,7 @@ def started(script: str, *, disk: Path | None = None, memory_mib: int = 2048) ->
                 process.stdout.close()
         finally:
             server.kill()
-            server.wait()
+            server.communicate()
 
 
 def make_disk(path: Path, size_mib: int = 256) -> None:

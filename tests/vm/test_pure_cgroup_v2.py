@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
-SUITES = "tests/contract/test_process_launcher.py tests/unit/drivers/cgroups tests/system/launchers"
+SUITES = "tests/contract/test_process_launcher.py tests/system/launchers"
 
 
 def script(command: str) -> str:

@@ -41,8 +41,9 @@ class Machine:
         folder = self.group(path, procs)
         (folder / "cgroup.controllers").write_text("cpu memory pids\n")
         (folder / "cgroup.subtree_control").write_text(hands_on)
-        if path:
+        if path:  # the kernel's own root has neither
             (folder / "memory.max").write_text(limit + "\n")
+            (folder / "cgroup.type").write_text("domain\n")
         return folder
 
 
@@ -119,6 +120,26 @@ def test_v2_moves_us_to_a_leaf_when_the_group_is_ours_alone(machine: Machine) ->
     assert found.tree.spec()["parent"] == str(service / "x")
     assert (service / "ergates-worker" / "cgroup.procs").read_text() == str(os.getpid())
     assert (service / "cgroup.subtree_control").read_text() == "+memory"
+
+
+def test_v2_in_the_root_of_all(machine: Machine) -> None:
+    """Without systemd everybody is in the root; it alone hands on controllers while processes are in it."""
+    machine.says(V2_MOUNT, "0::/\n")
+    root = machine.v2_group("", procs="1\n")
+    found = detect("x", roots=machine.roots)
+    assert found.tree.spec()["parent"] == str(root / "x")
+    assert (root / "cgroup.subtree_control").read_text() == "+memory"
+    assert found.reasons == []
+
+
+def test_v2_in_a_container_of_our_own(machine: Machine) -> None:
+    """What a container takes for the root is a group like others."""
+    machine.says(V2_MOUNT, "0::/\n")
+    root = machine.v2_group("", procs=f"{os.getpid()}\n")
+    (root / "cgroup.type").write_text("domain\n")
+    machine.group("ergates-worker")
+    assert detect("x", roots=machine.roots).tree.spec()["parent"] == str(root / "x")
+    assert (root / "ergates-worker" / "cgroup.procs").read_text() == str(os.getpid())
 
 
 def test_v2_never_leaves_a_group_with_a_limit(machine: Machine) -> None:

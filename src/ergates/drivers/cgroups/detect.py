@@ -128,7 +128,10 @@ def _place_with_memory(group: Path, top: Path, roots: Roots) -> Path | None:
     """
     if "memory" in _words(group / "cgroup.subtree_control"):
         return group
-    if group != top and _is_ours_alone(group, roots) and _move_to_leaf(group):
+    if not (group / "cgroup.type").exists():  # the kernel's own root alone may hand on controllers with processes in it
+        handed_on = files.write(str(group / "cgroup.subtree_control"), "+memory")
+        return group if handed_on else None
+    if _is_ours_alone(group, roots) and _move_to_leaf(group):
         return group
     place = group
     while place != top and top in place.parents:
