@@ -157,7 +157,7 @@ class LauncherContract:
         assert ends == [(key, number) for number, key in enumerate(keys)]
 
     def test_a_time_limit_ends_it_even_if_it_ignores_term(self, rig: Rig) -> None:
-        limits = {"time_limit_ns": 300 * MILLISECOND_NS, "grace_ns": 200 * MILLISECOND_NS}
+        limits = {"time_limit_ns": 1000 * MILLISECOND_NS, "grace_ns": 200 * MILLISECOND_NS}
         ended = rig.run("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", **limits)
         assert ended.timed_out
         assert ended.signal == 9
