@@ -31,6 +31,7 @@ from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, Sta
 from ergates.taskqueue.node_events import (
     AskForTasks,
     AttemptEnded,
+    CheckPaths,
     DrainStarted,
     EndAttempt,
     FreezeAttempt,
@@ -39,6 +40,7 @@ from ergates.taskqueue.node_events import (
     LeasesRevoked,
     NodeEvent,
     OffersSeen,
+    PathsChecked,
     RefuseTask,
     SetOomOrder,
     StartAttempt,
@@ -286,6 +288,7 @@ class Worker:
 
     def _tell(self, event: NodeEvent) -> None:
         starts: list[tuple[StartAttempt, Lease]] = []
+        checked: PathsChecked | None = None
         now = self._clock.now_ns()
         for action in self._policy.handle(event, now):
             match action:
@@ -303,6 +306,8 @@ class Worker:
                     self._running.set_oom_order(keys)
                 case WakeAt(at_ns=at_ns):
                     self._next_tick_ns = min(self._next_tick_ns, at_ns)
+                case CheckPaths(paths=paths):
+                    checked = PathsChecked(paths=paths, missing=machine.missing_paths(paths))
                 case _:
                     assert_never(action)
         if starts:
@@ -310,6 +315,8 @@ class Worker:
                 self._held += starts
             else:
                 self._launch(starts)
+        if checked is not None:
+            self._tell(checked)
 
     def _launch(self, starts: list[tuple[StartAttempt, Lease]]) -> None:
         for lease, error in self._running.launch(starts):

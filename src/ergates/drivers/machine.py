@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ def memory_total_bytes(roots: Roots | None = None) -> Bytes:
 def memory_available_bytes(roots: Roots | None = None) -> Bytes:
     """Memory the kernel says can be used without swapping (MemAvailable), in bytes."""
     return Bytes(_meminfo(roots or Roots())["MemAvailable"])
+
+
+def missing_paths(paths: Iterable[str]) -> tuple[str, ...]:
+    """Those that do not exist here, or that we may not look at. A dead network file system makes this wait."""
+    return tuple(path for path in paths if not os.path.exists(path))
 
 
 @dataclass(frozen=True, slots=True)

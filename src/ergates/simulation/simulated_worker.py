@@ -22,6 +22,7 @@ from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.node_events import (
     AskForTasks,
     AttemptEnded,
+    CheckPaths,
     DrainStarted,
     EndAttempt,
     FreezeAttempt,
@@ -32,6 +33,7 @@ from ergates.taskqueue.node_events import (
     NodeEvent,
     NodeSampled,
     OffersSeen,
+    PathsChecked,
     RefuseTask,
     SetOomOrder,
     StartAttempt,
@@ -272,6 +274,8 @@ class SimulatedWorker:
                 case WakeAt(at_ns=at_ns):
                     if at_ns < self._tick_ns:
                         yield from self._set_tick(max(at_ns, now_ns))
+                case CheckPaths(paths=paths):  # a simulated node has every file
+                    yield from self._tell(PathsChecked(paths=paths, missing=()), now_ns)
                 case _:
                     assert_never(action)
 

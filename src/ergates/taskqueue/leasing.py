@@ -77,7 +77,7 @@ def plan(
             continue
         history = known.get((offer.job, offer.requirement))
         staged = sum(1 for one in state.staged if one.priority >= offer.priority)
-        if state.unfit(offer.requirement) is not None:
+        if state.unfit(offer.requirement, now_ns) is not None:
             count = REFUSED_AT_ONCE - staged
         elif history is not None and is_short(history, settings):
             places = max(1, state.slots.free_count(offer.requirement, 1024) + len(state.open_places))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ergates.cluster.node import NodeCapacity
+from ergates.cluster.task import Alternative
 from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.store import Lease, Offer, Want
 from ergates.units import Bytes, Nanoseconds
@@ -74,7 +76,32 @@ class DrainStarted:
     give_back: bool = False
 
 
-NodeEvent = OffersSeen | TasksLeased | AttemptEnded | NodeSampled | LeasesRevoked | DrainStarted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathsChecked:
+    """The answer to `CheckPaths`: of `paths`, these are not on this node."""
+
+    paths: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeChanged:
+    """People (or Slurm) changed what this worker may use. Less takes effect as attempts end.
+
+    Args:
+        capacity: all of it, with new cores, memory or labels; its named resources and core numbers stay as they were.
+        jobs: attempts at once at most; None leaves the limit as it was.
+        ends_ns: when this worker ends, by its own clock; None when that is not known.
+    """
+
+    capacity: NodeCapacity
+    jobs: int | None = None
+    ends_ns: Nanoseconds | None = None
+
+
+NodeEvent = (
+    OffersSeen | TasksLeased | AttemptEnded | NodeSampled | LeasesRevoked | DrainStarted | PathsChecked | NodeChanged
+)
 
 # --- actions: in the imperative ------------------------------------------------------------------
 
@@ -93,6 +120,7 @@ class StartAttempt:
     Args:
         cpu_ids: cores to pin to (empty unless pinning was asked for).
         indices: which of an indexed resource it holds: (("gpus", (0,)),).
+        alternative: what it holds instead of what its task asked for first; None: that.
         predicted_bytes: what its peak was predicted to be, for the ledger and `explain`.
         basis: in words, what the prediction rests on.
     """
@@ -101,6 +129,7 @@ class StartAttempt:
     after: AttemptKey | None = None
     cpu_ids: tuple[int, ...] = ()
     indices: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    alternative: Alternative | None = None
     predicted_bytes: Bytes = Bytes(0)
     basis: str = ""
 
@@ -167,8 +196,16 @@ class WakeAt:
     at_ns: Nanoseconds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckPaths:
+    """See whether these paths exist on this node, and tell `PathsChecked`."""
+
+    paths: tuple[str, ...]
+
+
 NodeAction = (
     AskForTasks
+    | CheckPaths
     | StartAttempt
     | FreezeAttempt
     | ThawAttempt

@@ -22,6 +22,7 @@ from ergates.taskqueue.memory import MemoryModel
 from ergates.taskqueue.node_events import (
     AskForTasks,
     AttemptEnded,
+    CheckPaths,
     DrainStarted,
     EndAttempt,
     FreezeAttempt,
@@ -29,9 +30,11 @@ from ergates.taskqueue.node_events import (
     HandBack,
     LeasesRevoked,
     NodeAction,
+    NodeChanged,
     NodeEvent,
     NodeSampled,
     OffersSeen,
+    PathsChecked,
     RefuseTask,
     SetOomOrder,
     StartAttempt,
@@ -41,6 +44,7 @@ from ergates.taskqueue.node_events import (
 )
 from ergates.taskqueue.node_settings import NodeSettings
 from ergates.taskqueue.node_state import NodeState, Place, Staged
+from ergates.taskqueue.offers_known import OffersKnown
 from ergates.taskqueue.peak_history import PeakHistory
 from ergates.taskqueue.running import Running
 from ergates.taskqueue.store import Offer, PastPeak
@@ -62,6 +66,7 @@ class NodeCounts:
     queued: int
     cpus_milli_held: int
     waiting_for: str
+    resources_held: tuple[tuple[str, int], ...] = ()
 
 
 class Policy(Protocol):
@@ -81,15 +86,27 @@ class NodePolicy:
         capacity: what the node may hand out.
         settings: thresholds.
         history: peaks remembered from earlier runs, oldest first, to start from.
+        ends_ns: when the worker ends; None when that is not known.
     """
 
-    def __init__(self, capacity: NodeCapacity, settings: NodeSettings, history: Iterable[PastPeak] = ()) -> None:
+    def __init__(
+        self,
+        capacity: NodeCapacity,
+        settings: NodeSettings,
+        history: Iterable[PastPeak] = (),
+        *,
+        ends_ns: Nanoseconds | None = None,
+    ) -> None:
         self.capacity, self.settings = capacity, settings
         self.memory = MemoryModel(capacity.memory_bytes, settings)
         self.memory.recall(history)
-        self.state = NodeState(capacity, pin=settings.pin, jobs=settings.jobs)
+        self.state = NodeState(
+            capacity, pin=settings.pin, jobs=settings.jobs, ends_ns=ends_ns, gangs=not settings.refuse_unfit
+        )
         self.admission = Admission(capacity.memory_bytes, settings)
+        self._waits = OffersKnown(self.state, refuse_unfit=settings.refuse_unfit)
         self._offers: list[Offer] = []
+        """Of what waits, what is worth leasing, in order."""
         self._known: dict[leasing.Kind, PeakHistory] = {}
         self._asked_priority: int | None = None
         self._low_water = 0
@@ -114,9 +131,11 @@ class NodePolicy:
                 if self._draining:
                     self._drain(give_back=False)
             case OffersSeen(offers=offers):
-                self._offers = [offer for offer in leasing.in_order(offers) if self._worth_leasing(offer)]
                 self._asked_priority = None
-                self._low_water = 1 << 30
+                paths = self._waits.saw(offers, now_ns)
+                if paths:
+                    self._actions.append(CheckPaths(paths=paths))
+                self._choose_offers(now_ns)
             case NodeSampled():
                 self._sampled(event, now_ns)
                 self._low_water = 1 << 30
@@ -126,6 +145,11 @@ class NodePolicy:
                 self._keep_oldest_running(now_ns)
             case DrainStarted(give_back=give_back):
                 self._drain(give_back)
+            case PathsChecked(paths=paths, missing=missing):
+                self.state.paths.checked(paths, missing, now_ns)
+                self._choose_offers(now_ns)
+            case NodeChanged():
+                self._changed(event, now_ns)
             case _:
                 assert_never(event)
         if not self._draining:
@@ -143,7 +167,12 @@ class NodePolicy:
             queued=self.state.queued,
             cpus_milli_held=self.capacity.cpus_milli - self.state.slots.cpus_milli_free,
             waiting_for=self._waiting_for if self.state.staged and not self.state.running else "",
+            resources_held=self.state.slots.resources_held(),
         )
+
+    def unfit_classes(self, now_ns: Nanoseconds) -> tuple[int, ...]:
+        """Ids of offered classes that this node cannot serve as it is: for the next exchange."""
+        return self._waits.unfit_classes(now_ns)
 
     def learned(self) -> list[PastPeak]:
         """Peaks that ended since the last call, to be remembered for the next run."""
@@ -308,7 +337,7 @@ class NodePolicy:
         blocked: Staged | None = None
         reserved = False
         for staged in staged_before:
-            if self._refused(staged):
+            if self._refused(staged, now_ns):
                 continue
             hopeless = blocked is not None and _alike(blocked, staged)
             waits = self._asked_priority is not None and staged.priority < self._asked_priority
@@ -322,10 +351,13 @@ class NodePolicy:
             for staged in [one for one in kept if now_ns - one.since_ns > after_ns and self.state.running]:
                 self._end(HandBack(key=staged.key, reason="this node has had no room for it"))
 
-    def _refused(self, staged: Staged) -> bool:
-        reason = self.state.unfit(staged.requirement)
+    def _refused(self, staged: Staged, now_ns: int) -> bool:
+        reason = self.state.unfit(staged.requirement, now_ns)
         if reason is None:
             return False
+        if not self.settings.refuse_unfit:  # the node changed since; others may have what it needs
+            self._actions.append(HandBack(key=staged.key, reason=reason))
+            return True
         self._actions.append(RefuseTask(key=staged.key, reason=reason, peak_bytes=Bytes(staged.sizing.reached_before)))
         return True
 
@@ -363,6 +395,7 @@ class NodePolicy:
                 after=after,
                 cpu_ids=place.slot.cpu_ids,
                 indices=place.slot.indices,
+                alternative=place.slot.alternative,
                 predicted_bytes=prediction.peak_bytes,
                 basis=prediction.basis,
             )
@@ -391,9 +424,16 @@ class NodePolicy:
 
     # --- leasing ----------------------------------------------------------------------------------
 
-    def _worth_leasing(self, offer: Offer) -> bool:
-        """Whether it could run here, or is ours to refuse."""
-        return self.settings.refuse_unfit or self.state.unfit(offer.requirement) is None
+    def _choose_offers(self, now_ns: int) -> None:
+        self._offers = self._waits.worth_leasing(now_ns)
+        self._low_water = 1 << 30
+
+    def _changed(self, event: NodeChanged, now_ns: int) -> None:
+        self.capacity = event.capacity
+        self.admission.capacity_bytes = event.capacity.memory_bytes
+        self.state.limit(event.capacity, event.jobs)
+        self.state.ends_ns = event.ends_ns
+        self._choose_offers(now_ns)
 
     def _ask(self, now_ns: int) -> None:
         if self._asked_priority is not None or not self._offers:

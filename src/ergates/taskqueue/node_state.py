@@ -17,7 +17,7 @@ from ergates.taskqueue.memory import Sizing
 from ergates.taskqueue.running import Running
 from ergates.taskqueue.slots import Slot, Slots
 from ergates.taskqueue.store import Lease
-from ergates.units import format_bytes
+from ergates.taskqueue.unfit import PathsKnown, lacks
 
 
 class Staged:
@@ -47,10 +47,29 @@ class Place:
 
 
 class NodeState:
-    """The books of one node."""
+    """The books of one node.
 
-    def __init__(self, capacity: NodeCapacity, *, pin: bool = False, jobs: int | None = None) -> None:
+    Args:
+        capacity: what it has.
+        pin: choose cores for each slot.
+        jobs: attempts at once at most; None leaves it to cores.
+        ends_ns: when its worker ends; None when that is not known.
+        gangs: whether its store can start one task on several nodes.
+    """
+
+    def __init__(
+        self,
+        capacity: NodeCapacity,
+        *,
+        pin: bool = False,
+        jobs: int | None = None,
+        ends_ns: int | None = None,
+        gangs: bool = False,
+    ) -> None:
         self.capacity = capacity
+        self.ends_ns = ends_ns
+        self._gangs = gangs
+        self.paths = PathsKnown()
         self.slots = Slots(capacity, pin=pin, most=jobs)
         self.staged: list[Staged] = []
         self.running: dict[AttemptKey, Running] = {}
@@ -65,12 +84,23 @@ class NodeState:
         """Started attempts that wait behind another on their slot."""
         return len(self.places) - len(self.running)
 
-    def unfit(self, requirement: Requirement) -> str | None:
+    def unfit(self, requirement: Requirement, now_ns: int) -> str | None:
         """Why this could never run here, in words; None when it could."""
-        if requirement.memory_bytes > self.capacity.memory_bytes:
-            needed, there = format_bytes(requirement.memory_bytes), format_bytes(self.capacity.memory_bytes)
-            return f"needs {needed} of memory; this node has {there}"
-        return self.slots.unfit(requirement)
+        if (
+            requirement.memory_bytes <= self.capacity.memory_bytes
+            and not (requirement.labels or requirement.paths or requirement.min_time_ns)
+            and requirement.nodes == 1
+        ):
+            return self.slots.unfit(requirement)  # nearly always, and asked for every task
+        left_ns = None if self.ends_ns is None else self.ends_ns - now_ns
+        missing = self.paths.missing
+        found = lacks(requirement, self.slots, missing_paths=missing, left_ns=left_ns, gangs=self._gangs)
+        return found[0].words if found else None
+
+    def limit(self, capacity: NodeCapacity, jobs: int | None) -> None:
+        """The node has this much from now on; more than that is held until attempts end."""
+        self.capacity = capacity
+        self.slots.limit(capacity, jobs)
 
     def stage(self, lease: Lease, sizing: Sizing, now_ns: int) -> Staged:
         self._sequence += 1

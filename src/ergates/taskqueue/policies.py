@@ -28,8 +28,19 @@ class Policy(Protocol):
         """Peaks seen since the last call, for the store to remember."""
         ...
 
+    def unfit_classes(self, now_ns: Nanoseconds) -> tuple[int, ...]:
+        """Ids of offered classes that this node cannot serve as it is: for the next exchange."""
+        ...
 
-def make_policy(name: str, capacity: NodeCapacity, settings: NodeSettings, history: Iterable[PastPeak] = ()) -> Policy:
+
+def make_policy(
+    name: str,
+    capacity: NodeCapacity,
+    settings: NodeSettings,
+    history: Iterable[PastPeak] = (),
+    *,
+    ends_ns: Nanoseconds | None = None,
+) -> Policy:
     """The policy of that name.
 
     Args:
@@ -38,17 +49,18 @@ def make_policy(name: str, capacity: NodeCapacity, settings: NodeSettings, histo
         capacity: of the node.
         settings: of the node.
         history: peaks remembered from earlier runs, for `ours`.
+        ends_ns: when the worker ends, by its own clock; None when that is not known.
 
     Raises:
         UsageError: no such policy.
     """
     match name:
         case "ours":
-            return NodePolicy(capacity, settings, history)
+            return NodePolicy(capacity, settings, history, ends_ns=ends_ns)
         case "distcomp":
-            return RuleOfThumb(capacity, settings, DISTCOMP)
+            return RuleOfThumb(capacity, settings, DISTCOMP, ends_ns=ends_ns)
         case "fixed":
-            return RuleOfThumb(capacity, settings, FIXED_SLOTS)
+            return RuleOfThumb(capacity, settings, FIXED_SLOTS, ends_ns=ends_ns)
         case "kill-newest":
-            return RuleOfThumb(capacity, settings, KILL_NEWEST)
+            return RuleOfThumb(capacity, settings, KILL_NEWEST, ends_ns=ends_ns)
     raise UsageError(f"no memory policy {name!r}\n  expected: one of {', '.join(get_args(PolicyName))}")

@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from ergates.cluster.node import NodeCapacity
-from ergates.taskqueue.leasing import in_order
 from ergates.taskqueue.memory import MemoryModel
 from ergates.taskqueue.node_events import (
     AskForTasks,
     AttemptEnded,
+    CheckPaths,
     DrainStarted,
     EndAttempt,
     GiveBack,
     HandBack,
     LeasesRevoked,
     NodeAction,
+    NodeChanged,
     NodeEvent,
     NodeSampled,
     OffersSeen,
+    PathsChecked,
     RefuseTask,
     StartAttempt,
     TasksLeased,
@@ -30,6 +32,7 @@ from ergates.taskqueue.node_events import (
 )
 from ergates.taskqueue.node_settings import NodeSettings
 from ergates.taskqueue.node_state import NodeState, Staged
+from ergates.taskqueue.offers_known import OffersKnown
 from ergates.taskqueue.running import Running
 from ergates.taskqueue.store import Offer, PastPeak, Want
 from ergates.units import Bytes, Nanoseconds, format_bytes
@@ -69,11 +72,15 @@ KILL_NEWEST = NodeRule(accept_used_fraction=0.9, return_used_fraction=0.95, acce
 class RuleOfThumb:
     """A node run by a `NodeRule`. Same events and actions as our own policy."""
 
-    def __init__(self, capacity: NodeCapacity, settings: NodeSettings, rule: NodeRule) -> None:
+    def __init__(
+        self, capacity: NodeCapacity, settings: NodeSettings, rule: NodeRule, *, ends_ns: Nanoseconds | None = None
+    ) -> None:
         self.capacity, self.rule = capacity, rule
+        self._refuse_unfit = settings.refuse_unfit
         jobs = min((jobs for jobs in (settings.jobs, rule.jobs) if jobs is not None), default=None)
-        self.state = NodeState(capacity, pin=settings.pin, jobs=jobs)
+        self.state = NodeState(capacity, pin=settings.pin, jobs=jobs, ends_ns=ends_ns, gangs=not settings.refuse_unfit)
         self._memory = MemoryModel(capacity.memory_bytes, settings)
+        self._waits = OffersKnown(self.state, refuse_unfit=settings.refuse_unfit)
         self._offers: list[Offer] = []
         self._asked = self._draining = False
         self._used_bytes = 0
@@ -93,7 +100,11 @@ class RuleOfThumb:
                 if self._draining:
                     self._drain(give_back=False)
             case OffersSeen(offers=offers):
-                self._offers, self._asked = in_order(offers), False
+                self._asked = False
+                wanted_paths = self._waits.saw(offers, now_ns)
+                if wanted_paths:
+                    self._actions.append(CheckPaths(paths=wanted_paths))
+                self._offers = self._waits.worth_leasing(now_ns)
             case NodeSampled():
                 self._sampled(event, now_ns)
             case LeasesRevoked(keys=keys):
@@ -101,6 +112,13 @@ class RuleOfThumb:
                     self._end(EndAttempt(key=key, reason="cancelled by the user"))
             case DrainStarted(give_back=give_back):
                 self._drain(give_back)
+            case PathsChecked(paths=paths, missing=missing):
+                self.state.paths.checked(paths, missing, now_ns)
+                self._offers = self._waits.worth_leasing(now_ns)
+            case NodeChanged(capacity=capacity, jobs=jobs, ends_ns=ends_ns):
+                self.capacity, self.state.ends_ns = capacity, ends_ns
+                self.state.limit(capacity, jobs)
+                self._offers = self._waits.worth_leasing(now_ns)
             case _:
                 assert_never(event)
         if not self._draining:
@@ -111,6 +129,10 @@ class RuleOfThumb:
     def learned(self) -> list[PastPeak]:
         """Nothing: these rules remember nothing."""
         return []
+
+    def unfit_classes(self, now_ns: Nanoseconds) -> tuple[int, ...]:
+        """Ids of offered classes that this node cannot serve as it is: for the next exchange."""
+        return self._waits.unfit_classes(now_ns)
 
     def check_invariants(self) -> None:
         """Raises AssertionError."""
@@ -141,10 +163,11 @@ class RuleOfThumb:
 
     def _start_staged(self, now_ns: int) -> None:
         for staged in list(self.state.staged):
-            unfit = self.state.unfit(staged.requirement)
+            unfit = self.state.unfit(staged.requirement, now_ns)
             if unfit is not None:
                 self.state.unstage(staged.key)
-                self._actions.append(RefuseTask(key=staged.key, reason=unfit, peak_bytes=Bytes(0)))
+                refuse = RefuseTask(key=staged.key, reason=unfit, peak_bytes=Bytes(0))
+                self._actions.append(refuse if self._refuse_unfit else HandBack(key=staged.key, reason=unfit))
             elif self._may_start(staged, now_ns):
                 self._start(staged, now_ns)
             else:
@@ -164,7 +187,13 @@ class RuleOfThumb:
         place = self.state.start(Running(staged.key, staged.sizing, staged.priority, now_ns, False), staged.requirement)
         self._last_start_ns = now_ns
         self._actions.append(
-            StartAttempt(key=staged.key, cpu_ids=place.slot.cpu_ids, indices=place.slot.indices, basis="not predicted")
+            StartAttempt(
+                key=staged.key,
+                cpu_ids=place.slot.cpu_ids,
+                indices=place.slot.indices,
+                alternative=place.slot.alternative,
+                basis="not predicted",
+            )
         )
 
     def _drain(self, give_back: bool) -> None:
