@@ -60,3 +60,11 @@ class UnknownJobError(UsageError):
 
 class LaunchError(ErgatesError):
     """This machine cannot start tasks (no supervisor, no container engine, ...)."""
+
+
+def closed_job(job: str) -> UsageError:
+    """What every store says when tasks are to be added to a job that takes none."""
+    return UsageError(
+        f"job {job} takes no more tasks: it was closed, or was never open\n"
+        "  hint: submit them as a job of their own; a job that is to take more begins with `erg submit --open`"
+    )

@@ -81,3 +81,5 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     wasted_wall_ns: int
     peak_bytes: int
     cost_usd_micros: int | None
+    takes_more: bool = False
+    """It is open: more tasks may be added, and until it is closed it is not finished."""

@@ -11,7 +11,8 @@
                                                         ▼  ▼
                                                      done  failed
 ```
-`retry` by the user takes failed and cancelled tasks back to ready (or blocked).
+`retry` by the user takes failed and cancelled tasks back to ready (or blocked); `edit --rerun` done ones, too. What waits
+then comes after something that is not done any more: it is blocked again.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ TERMINAL = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED})
 
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.BLOCKED: frozenset({TaskState.READY, TaskState.CANCELLED}),
-    TaskState.READY: frozenset({TaskState.LEASED, TaskState.CANCELLED}),
-    TaskState.DELAYED: frozenset({TaskState.READY, TaskState.CANCELLED}),
+    TaskState.READY: frozenset({TaskState.LEASED, TaskState.CANCELLED, TaskState.BLOCKED}),
+    TaskState.DELAYED: frozenset({TaskState.READY, TaskState.CANCELLED, TaskState.BLOCKED}),
     TaskState.LEASED: frozenset(
         {TaskState.READY, TaskState.DELAYED, TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED}
     ),
-    TaskState.DONE: frozenset(),
+    TaskState.DONE: frozenset({TaskState.READY, TaskState.BLOCKED}),
     TaskState.FAILED: frozenset({TaskState.READY, TaskState.BLOCKED}),
     TaskState.CANCELLED: frozenset({TaskState.READY, TaskState.BLOCKED}),
 }

@@ -7,9 +7,10 @@ transaction. A lease belongs to a worker's liveness, never to a task's length; a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ergates.cluster.attempt import Attempt, Kept
 from ergates.cluster.job import JobSpec, JobStatus
@@ -30,7 +31,10 @@ class PastFailures(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Lease(Struct, frozen=True, kw_only=True):
-    """One worker's claim on one task. `attempt` is the number this try will have; `fence` makes it unforgeable."""
+    """One worker's claim on one task. `attempt` is the number this try will have; `fence` makes it unforgeable.
+
+    `host` is where its worker is, for those who find the worker dead (`Exchanger.expired`); empty when it was just leased.
+    """
 
     job: JobId
     task: TaskId
@@ -38,6 +42,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     attempt: int
     spec: TaskSpec
     past: PastFailures
+    host: str = ""
 
 
 class Done(Struct, frozen=True, tag=True):
@@ -269,7 +274,7 @@ class Bell(Protocol):
 
 
 class Changes(Struct, frozen=True, kw_only=True):
-    """What `edit` changes; None leaves as it is."""
+    """What `edit` changes; None leaves as it is. A `time_limit_ns` of 0 takes the limit away; `labels` are all there are."""
 
     priority: int | None = None
     requirement: Requirement | None = None
@@ -279,23 +284,48 @@ class Changes(Struct, frozen=True, kw_only=True):
     labels: dict[str, str] | None = None
 
 
+def edited(spec: TaskSpec, changes: Changes) -> TaskSpec:
+    """The task with these changes."""
+    new: dict[str, Any] = {
+        name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not None
+    }
+    if changes.time_limit_ns == 0:
+        new["time_limit_ns"] = None
+    return replace(spec, **new) if new else spec
+
+
 class Editor(Protocol):
     """Changing what waits, and adding to open jobs."""
 
     def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds) -> int:
-        """Add tasks to an open job, atomically; returns how many tasks it has now. Raises UsageError when it is closed."""
+        """Add tasks to an open job, atomically; returns how many tasks it has now.
+
+        `after` may name tasks that are there already: those that are done hold nothing back, those that failed or were
+        cancelled cancel what comes after them at once.
+
+        Raises:
+            UsageError: the job is closed or was cancelled, or the tasks wait for what cannot be.
+        """
         ...
 
     def close_job(self, job: JobId, now_ns: Nanoseconds) -> None:
-        """No more tasks will come; a closed job stays closed."""
+        """No more tasks will come; a closed job stays closed. With nothing left to do it is finished now.
+
+        Cancelling a job closes it, too.
+        """
         ...
 
     def edit(
         self, job: JobId, changes: Sequence[tuple[TaskId, Changes]], now_ns: Nanoseconds, *, rerun: bool = False
     ) -> tuple[TaskId, ...]:
-        """Change tasks that nobody runs; with `rerun` finished ones are changed, too, and become ready again.
+        """Change tasks that nobody runs: waiting, failed or cancelled ones. What waits keeps waiting, with its place changed.
 
-        Returns those that were changed: one that was leased or finished meanwhile is left alone.
+        With `rerun` finished ones (done, failed, cancelled) become ready or blocked again, their past cleared, together
+        with those that were cancelled only because of them; what waited and comes after them is blocked again. One that
+        comes after a task that stays failed or cancelled cannot run, and is left alone. The ledger keeps old attempts.
+
+        Returns those that were changed, ascending: one that is leased, done (without `rerun`) or unknown is left alone.
+        Of several changes of one task the last counts.
         """
         ...
 
