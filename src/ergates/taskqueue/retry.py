@@ -38,6 +38,10 @@ AFTER_FULL_DISK = BackOff(first_ns=5 * SECOND, most_ns=5 * SECOND)
 JITTER_FRACTION = 0.25
 GROWTH_AFTER_OOM = 1.5
 """The kernel killed it at its peak so far; half as much again is asked for."""
+OUTGROWN_FRACTION = 0.95
+"""What the kernel killed at this share of a node does not fit there."""
+STARTS_ELSEWHERE = 1
+"""How often what could not be started is tried again, elsewhere: a missing program may be missing on one node only."""
 
 
 def judge(
@@ -52,6 +56,8 @@ def judge(
     *,
     peak_bytes: int = 0,
     capacity_bytes: int | None = None,
+    largest_bytes: int | None = None,
+    elsewhere: bool = False,
 ) -> Verdict:
     """Decide about the task of an ended lease.
 
@@ -67,7 +73,9 @@ def judge(
         rng: spreads the returns of many tasks; None: no spread.
         peak_bytes: what it reached, when that is not the floor (0: take the floor).
         capacity_bytes: of the node, when known: nothing is asked for beyond it, and a kernel kill at nearly all of it
-            ends the task.
+            ends the task, unless there is a larger one.
+        largest_bytes: memory of the largest node known, this one included; None where there is only this one.
+        elsewhere: whether workers of other hosts could try it.
     """
     past = lease.past
     match outcome:
@@ -75,17 +83,22 @@ def judge(
             return Done()
         case Outcome.CANCELLED:
             return Cancelled(reason=reason)
-        case Outcome.NOT_STARTED | Outcome.TOO_BIG:
-            return Failed(reason=reason)
+        case Outcome.NOT_STARTED:
+            times = past.losses + 1  # the node's fault, until another one says the same
+            if not elsewhere or times > STARTS_ELSEWHERE:
+                return Failed(reason=reason if times == 1 else f"{reason} (tried {_times(times)})")
+            counted = msgspec.structs.replace(past, losses=times)
+            return Returned(past=counted, not_before_ns=_later(now_ns, AFTER_LOSS, times, rng), avoid_host=host)
         case Outcome.RETURNED:
             return Returned(past=past)
         case Outcome.DISK_FULL:
             return Returned(past=past, not_before_ns=_later(now_ns, AFTER_FULL_DISK, 1, rng))
-        case Outcome.EVICTED | Outcome.OOM_KILLED:
+        case Outcome.EVICTED | Outcome.OOM_KILLED | Outcome.TOO_BIG:
             reached = peak_bytes or memory_floor_bytes
-            return _after_memory(
-                lease, outcome, reason, memory_floor_bytes, reached, limits, now_ns, host, rng, capacity_bytes
-            )
+            asked = _memory_asked(lease, outcome, memory_floor_bytes, reached, capacity_bytes, largest_bytes)
+            if asked is None:
+                return Failed(reason=_too_big_for_all(outcome, reason, reached, largest_bytes))
+            return _after_memory(lease, reason, asked, reached, limits, now_ns, host, rng)
         case Outcome.LOST:
             times = past.losses + 1
             if times > limits.losses:
@@ -119,31 +132,52 @@ def memory_class(size: int, capacity_bytes: int | None = None) -> Bytes:
     return Bytes(step)
 
 
-def _after_memory(
+def _memory_asked(
     lease: Lease,
     outcome: Outcome,
-    reason: str,
     floor: int,
+    reached: int,
+    capacity_bytes: int | None,
+    largest_bytes: int | None,
+) -> Bytes | None:
+    """The floor a task goes back with after it met the end of its memory; None when no node known could hold it."""
+    before = lease.spec.requirement.memory_bytes
+    killed = outcome is Outcome.OOM_KILLED
+    if killed:
+        floor = max(int(floor * GROWTH_AFTER_OOM), before + 1)
+    outgrown = killed and capacity_bytes is not None and reached >= OUTGROWN_FRACTION * capacity_bytes
+    if outcome is not Outcome.TOO_BIG and not outgrown:
+        if killed and capacity_bytes is not None:
+            floor = min(floor, capacity_bytes)
+        return before if floor <= before else memory_class(floor, capacity_bytes)
+    if capacity_bytes is None or largest_bytes is None or largest_bytes <= max(capacity_bytes, reached):
+        return None
+    floor = min(max(floor, int(reached * GROWTH_AFTER_OOM), capacity_bytes + 1), largest_bytes)
+    return before if floor <= before else memory_class(floor, largest_bytes)
+
+
+def _too_big_for_all(outcome: Outcome, reason: str, reached: int, largest_bytes: int | None) -> str:
+    words = reason if outcome is Outcome.TOO_BIG else f"needs more than {format_bytes(reached)}"
+    return words if largest_bytes is None else f"{words}; the largest node known has {format_bytes(largest_bytes)}"
+
+
+def _after_memory(
+    lease: Lease,
+    reason: str,
+    asked: Bytes,
     reached: int,
     limits: RetryLimits,
     now_ns: int,
     host: str,
     rng: random.Random | None,
-    capacity_bytes: int | None,
 ) -> Verdict:
     past, requirement = lease.past, lease.spec.requirement
     times = past.memory + 1
-    if outcome is Outcome.OOM_KILLED:
-        floor = max(int(floor * GROWTH_AFTER_OOM), requirement.memory_bytes + 1)
-        if capacity_bytes is not None:
-            if reached >= 0.95 * capacity_bytes:
-                return Failed(reason=f"needs more than {format_bytes(reached)}")
-            floor = min(floor, capacity_bytes)
     if times > limits.memory:
         return Failed(reason=f"{reason}; came back for memory {_times(past.memory)} before")
     raised: Requirement | None = None
-    if floor > requirement.memory_bytes:
-        raised = msgspec.structs.replace(requirement, memory_bytes=memory_class(floor, capacity_bytes))
+    if asked > requirement.memory_bytes:
+        raised = msgspec.structs.replace(requirement, memory_bytes=asked)
     counted = msgspec.structs.replace(past, memory=times, last_peak_bytes=max(past.last_peak_bytes, reached))
     return Returned(
         past=counted,

@@ -130,16 +130,18 @@ def _leases_of(db: StoreConnection, worker: int) -> list[Lease]:
     decoder = SpecDecoder(db)
     rows = db.raw.execute(
         "SELECT l.row, l.fence, t.attempts, t.command, t.profile, t.extra, n.class, n.priority,"
-        " s.failures, s.memory, s.losses, s.timeouts, s.last_peak_bytes FROM leases l JOIN workers w ON w.id = l.worker"
+        " w.host, s.failures, s.memory, s.losses, s.timeouts, s.last_peak_bytes FROM leases l JOIN workers w ON w.id = l.worker"
         " JOIN tasks t ON t.row = l.row JOIN lanes n ON n.id = t.lane LEFT JOIN setbacks s ON s.row = l.row"
         " WHERE l.worker = ? AND w.standing IN ('condemned', 'reaped') ORDER BY l.row",
         (worker,),
     ).fetchall()
     leases = []
-    for row, fence, attempts, command, profile, extra, class_number, priority, *past in rows:
+    for row, fence, attempts, command, profile, extra, class_number, priority, host, *past in rows:
         job, task = split_row(row)
         spec = decoder.spec(command, profile, extra, class_number, priority)
-        leases.append(Lease(job=job, task=task, fence=fence, attempt=attempts + 1, spec=spec, past=past_of(past)))
+        leases.append(
+            Lease(job=job, task=task, fence=fence, attempt=attempts + 1, spec=spec, past=past_of(past), host=host)
+        )
     return leases
 
 
