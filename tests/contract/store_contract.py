@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from store_dependencies_contract import DependenciesContract
+from store_editor_contract import EditorContract
 from store_exchange_contract import ExchangeContract
 from store_submit_contract import SubmitContract
 from store_workers_contract import WorkersContract
 
 
-class StoreContract(SubmitContract, ExchangeContract, WorkersContract, DependenciesContract):
+class StoreContract(SubmitContract, ExchangeContract, WorkersContract, DependenciesContract, EditorContract):
     """All of it."""

@@ -16,16 +16,17 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from store_model import ModelAnswer, StoreModel, Word
+from store_model import ModelAnswer, NewTask, StoreModel, Word
 from store_rig import Store, at, attempt, info, recount, requirement
 
 from ergates.cluster.attempt import Outcome
 from ergates.cluster.job import JobSpec
-from ergates.cluster.task import JobId, TaskSpec
+from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.errors import UsageError
 from ergates.taskqueue.store import (
     Cancelled,
+    Changes,
     Commit,
     Done,
     Exchanged,
@@ -82,10 +83,11 @@ class Story:
 
     def step(self, pick: Pick) -> None:
         """One of the things that can happen, the usual ones more often."""
-        steps = [self.work] * 5 + [self.work_well] * 3 + [self.reap] * 3 + [self.edit] * 2
+        steps = [self.work] * 5 + [self.work_well] * 3 + [self.reap] * 3 + [self.edit, self.change] * 2
         steps += [
             self.submit,
             self.submit_again,
+            self.grow_or_close,
             self.set_phase,
             self.register_again,
             self.leave,
@@ -100,8 +102,17 @@ class Story:
         if len(self.model.jobs) == JOBS_MAX:
             return
         name = f"j{len(self.model.jobs) + 1}"
+        tasks, specs = self._new_tasks(pick, 0)
+        max_failed, is_open = pick.one((None, None, 1, 3)), pick.number(0, 2) == 0
+        spec = JobSpec(key=name, max_failed_tasks=max_failed, open=is_open)
+        made = self.store.submit(spec, specs, self.now)
+        assert (made.id, made.total, made.resumed) == (name, len(tasks), False)
+        self.model.submit(name, tasks, max_failed, is_open)
+
+    def _new_tasks(self, pick: Pick, before: int) -> tuple[list[NewTask], list[TaskSpec]]:
+        """Some tasks, each perhaps after some that are before it, for the model and for the store."""
         tasks = []
-        for number in range(1, pick.number(0, 8) + 1):
+        for number in range(before + 1, before + pick.number(0, 8) + 1):
             after = frozenset(pick.number(1, number - 1) for _ in range(pick.number(0, 3)) if number > 1)
             tasks.append((pick.number(0, 2), pick.one(MEMORIES), after))
         specs = [
@@ -111,12 +122,36 @@ class Story:
                 requirement=requirement(memory),
                 after=tuple((other, other) for other in sorted(after)),
             )
-            for number, (priority, memory, after) in enumerate(tasks, 1)
+            for number, (priority, memory, after) in enumerate(tasks, before + 1)
         ]
-        max_failed = pick.one((None, None, 1, 3))
-        made = self.store.submit(JobSpec(key=name, max_failed_tasks=max_failed), specs, self.now)
-        assert (made.id, made.total, made.resumed) == (name, len(tasks), False)
-        self.model.submit(name, tasks, max_failed)
+        return tasks, specs
+
+    def grow_or_close(self, pick: Pick) -> None:
+        name = self._job(pick)
+        if name is None:
+            return
+        if pick.number(0, 4) == 0:
+            self.store.close_job(JobId(name), self.now)
+            self.model.close(name)
+            return
+        tasks, specs = self._new_tasks(pick, len(self.model.jobs[name].tasks))
+        try:
+            total = self.store.extend(JobId(name), specs, self.now)
+        except UsageError:
+            assert not self.model.jobs[name].open
+        else:
+            assert total == self.model.extend(name, tasks)
+
+    def change(self, pick: Pick) -> None:
+        """Another priority for some tasks, which perhaps run again."""
+        name = self._job(pick)
+        if name is None:
+            return
+        numbers = [pick.number(1, 9) for _ in range(pick.number(0, 4))]
+        priority, rerun = pick.number(0, 2), pick.number(0, 1) == 0
+        asked = [(TaskId(number), Changes(priority=priority)) for number in numbers]
+        changed = self.store.edit(JobId(name), asked, self.now, rerun=rerun)
+        assert list(changed) == self.model.edit(name, numbers, priority, rerun)
 
     def submit_again(self, pick: Pick) -> None:
         name = self._job(pick)
@@ -126,7 +161,7 @@ class Story:
         max_failed = pick.one((None, 1, 3))
         made = self.store.submit(JobSpec(key=name, max_failed_tasks=max_failed), [], self.now)
         assert made.id == name and made.total == len(job.tasks)
-        assert made.resumed == (job.unfinished() > 0 and job.phase != "cancelled")
+        assert made.resumed == (not job.finished() and job.phase != "cancelled")
         if made.resumed:
             job.max_failed = max_failed
         assert made.done == sum(task.state == TaskState.DONE for task in job.tasks.values())
@@ -305,10 +340,11 @@ class Story:
                 missing = sum(not job.done(other) for other in task.after)
                 assert view.blocked_by == (missing if task.state == TaskState.BLOCKED else 0)
             status = self.store.status(JobId(name))
-            ended = not job.unfinished() and job.phase != "cancelled"
+            ended = job.finished() and job.phase != "cancelled"
+            assert status.takes_more == job.open
             assert status.phase == ("finished" if ended else job.phase)
             assert sum(status.outcomes.values()) == job.attempts
-        recount(self.store)
+        recount(self.store, {(JobId(name), number) for name, number in self.model.again})
 
 
 # --- who chooses ------------------------------------------------------------------------------------

@@ -10,7 +10,10 @@ from ergates.cluster.task_state import TERMINAL, TaskState, may_become
 
 LEASE_S = 30
 OPEN = (TaskState.BLOCKED, TaskState.READY, TaskState.DELAYED)
+BAD = (TaskState.FAILED, TaskState.CANCELLED)
 Key = tuple[str, int]
+NewTask = tuple[int, int, frozenset[int]]
+"""(priority, memory, what it comes after)."""
 Word = Literal["done", "failed", "ready", "delayed", "cancelled", "untried", "lost"]
 
 
@@ -41,9 +44,13 @@ class ModelJob:
     max_failed: int | None
     phase: str = "active"
     attempts: int = 0
+    open: bool = False
 
     def unfinished(self) -> int:
         return sum(task.state not in TERMINAL for task in self.tasks.values())
+
+    def finished(self) -> bool:
+        return not self.open and not self.unfinished()
 
     def leases(self) -> bool:
         failed = sum(task.state == TaskState.FAILED for task in self.tasks.values())
@@ -78,16 +85,49 @@ class StoreModel:
     def __init__(self) -> None:
         self.now_s = 0
         self.jobs: dict[str, ModelJob] = {}
+        self.again: set[tuple[str, int]] = set()
+        """Tasks that were done and run again."""
         self.workers: dict[str, ModelWorker] = {}
 
     # --- what the user does -----------------------------------------------------------------------
 
-    def submit(self, job: str, tasks: Sequence[tuple[int, int, frozenset[int]]], max_failed: int | None) -> None:
-        made = {
-            number: ModelTask(priority, memory, after, TaskState.BLOCKED if after else TaskState.READY)
-            for number, (priority, memory, after) in enumerate(tasks, 1)
-        }
-        self.jobs[job] = ModelJob(made, max_failed)
+    def submit(self, job: str, tasks: Sequence[NewTask], max_failed: int | None, is_open: bool) -> None:
+        self.jobs[job] = ModelJob({}, max_failed, open=is_open)
+        self._add(self.jobs[job], tasks)
+
+    def extend(self, name: str, tasks: Sequence[NewTask]) -> int | None:
+        """How many tasks it has then; None when it takes no more."""
+        job = self.jobs[name]
+        if not job.open:
+            return None
+        self._add(job, tasks)
+        return len(job.tasks)
+
+    def close(self, name: str) -> None:
+        self.jobs[name].open = False
+
+    def _add(self, job: ModelJob, tasks: Sequence[NewTask]) -> None:
+        for number, (priority, memory, after) in enumerate(tasks, len(job.tasks) + 1):
+            job.tasks[number] = ModelTask(priority, memory, after, TaskState.BLOCKED)
+        self._free_dependents(job)
+        self._cancel_dependents(job)
+
+    def edit(self, name: str, numbers: Sequence[int], priority: int, rerun: bool) -> list[int]:
+        """Another priority; those that were changed."""
+        job = self.jobs[name]
+        changed = [n for n in sorted(set(numbers)) if n in job.tasks and job.tasks[n].state in (*OPEN, *BAD)]
+        if rerun:
+            ended = {n for n in numbers if n in job.tasks and job.tasks[n].state in TERMINAL}
+            back = self._revivable(job, ended)
+            changed = sorted({n for n in changed if n not in ended} | (ended & back))
+            self.again |= {(name, n) for n in back if job.done(n)}
+            self._run_again(job, back)
+            for task in job.tasks.values():
+                if task.state in OPEN and not all(map(job.done, task.after)) and task.state != TaskState.BLOCKED:
+                    task.become(TaskState.BLOCKED)
+        for number in changed:
+            job.tasks[number].priority = priority
+        return changed
 
     def cancel(self, name: str, first: int, last: int) -> int:
         job = self.jobs[name]
@@ -107,16 +147,21 @@ class StoreModel:
 
     def set_phase(self, name: str, phase: str) -> None:
         job = self.jobs[name]
-        if not job.unfinished() or job.phase == "cancelled":
+        if job.finished() or job.phase == "cancelled":
             return
         job.phase = phase
         if phase == "cancelled":
+            job.open = False
             self.cancel(name, 1, len(job.tasks))
 
     def retry(self, name: str, first: int, last: int) -> int:
         job = self.jobs[name]
-        bad = (TaskState.FAILED, TaskState.CANCELLED)
-        asked = {number for number, task in job.tasks.items() if first <= number <= last and task.state in bad}
+        asked = {number for number, task in job.tasks.items() if first <= number <= last and task.state in BAD}
+        chosen = self._revivable(job, asked)
+        self._run_again(job, chosen)
+        return len(chosen & asked)
+
+    def _revivable(self, job: ModelJob, asked: set[int]) -> set[int]:
         chosen = set(asked)
         grew = True
         while grew:
@@ -128,16 +173,19 @@ class StoreModel:
             chosen |= more
             grew = bool(more)
         while held := {
-            n for n in chosen if any(job.tasks[a].state in bad and a not in chosen for a in job.tasks[n].after)
+            n for n in chosen if any(job.tasks[a].state in BAD and a not in chosen for a in job.tasks[n].after)
         }:
             chosen -= held
+        return chosen
+
+    def _run_again(self, job: ModelJob, chosen: set[int]) -> None:
         for number in chosen:
             task = job.tasks[number]
-            task.become(TaskState.READY if all(map(job.done, task.after)) else TaskState.BLOCKED)
+            free = all(job.done(other) and other not in chosen for other in task.after)
+            task.become(TaskState.READY if free else TaskState.BLOCKED)
             task.failures = task.cause = 0
         if chosen and job.phase == "cancelled":
             job.phase = "active"
-        return len(chosen & asked)
 
     # --- what workers do --------------------------------------------------------------------------
 
@@ -275,12 +323,11 @@ class StoreModel:
                 task.become(TaskState.READY)
 
     def _cancel_dependents(self, job: ModelJob) -> None:
-        bad = (TaskState.FAILED, TaskState.CANCELLED)
         changed = True
         while changed:
             changed = False
             for task in job.tasks.values():
-                causes = [number for number in sorted(task.after) if job.tasks[number].state in bad]
+                causes = [number for number in sorted(task.after) if job.tasks[number].state in BAD]
                 if task.state == TaskState.BLOCKED and causes:
                     task.become(TaskState.CANCELLED)
                     task.cause = causes[0]

@@ -4,7 +4,7 @@ for the most urgent work first, as a real one does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from ergates.taskqueue.store import (
     Cancelled,
     Commit,
     Done,
+    Editor,
     Exchanged,
     Exchanger,
     Failed,
@@ -40,8 +41,8 @@ LEASE_NS = 30 * SECOND
 BOOT = "boot-1"
 
 
-class Store(Submitter, Exchanger, Reader, History, Protocol):
-    """All four protocols, as one object has them."""
+class Store(Submitter, Exchanger, Editor, Reader, History, Protocol):
+    """All these protocols, as one object has them."""
 
 
 @dataclass
@@ -182,19 +183,22 @@ def ids(leases: Iterable[Lease]) -> list[TaskId]:
     return [lease.task for lease in leases]
 
 
-def recount(store: Store) -> None:
-    """Every counter equals what counting tasks and attempts one by one gives."""
+def recount(store: Store, again: Container[tuple[JobId, int]] = ()) -> None:
+    """Every counter equals what counting tasks and attempts one by one gives.
+
+    `again` are tasks that the user let run again; only they may have succeeded more than once.
+    """
     for job in store.jobs():
         views = list(store.tasks(job.id))
         for state, count in job.counts.items():
             assert count == sum(view.state == state for view in views), f"{job.id}: {state}"
         assert [view.task for view in views] == list(range(1, job.total + 1))
         unfinished = [view for view in views if view.state not in TERMINAL]
-        assert (job.finished_ns is None) == bool(unfinished)
-        _recount_ledger(store, job.id)
+        assert (job.finished_ns is None) == bool(unfinished or job.takes_more)
+        _recount_ledger(store, job.id, again)
 
 
-def _recount_ledger(store: Store, job_id: JobId) -> None:
+def _recount_ledger(store: Store, job_id: JobId, again: Container[tuple[JobId, int]]) -> None:
     job = store.status(job_id)
     rows = list(store.attempts(job_id))
     assert [row for row, _, _ in rows] == sorted({row for row, _, _ in rows})
@@ -210,5 +214,7 @@ def _recount_ledger(store: Store, job_id: JobId) -> None:
     assert job.wasted_cpu_ns == sum(made.usage.cpu_ns for made in wasted)
     assert job.peak_bytes == max((made.usage.peak_bytes for made in ledger), default=0)
     assert job.cost_usd_micros == (sum(costs) if costs else None)
-    succeeded = [task for _, task, made in rows if made.outcome == Outcome.SUCCEEDED]
-    assert len(succeeded) == len(set(succeeded)), "a task succeeded twice"
+    succeeded = [(task, made.number) for _, task, made in rows if made.outcome == Outcome.SUCCEEDED]
+    assert len(succeeded) == len(set(succeeded)), "an attempt succeeded twice"
+    once = [task for task, _ in succeeded if (job_id, task) not in again]
+    assert len(once) == len(set(once)), "a task succeeded twice"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.job import JobPhase, JobSpec, JobStatus
@@ -12,7 +14,7 @@ from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
 from ergates.cluster.task_state import TERMINAL, TaskState, may_become
 from ergates.errors import UsageError
 from ergates.taskqueue.dependency_order import find_circle
-from ergates.taskqueue.store import PastFailures, Returned, TaskView
+from ergates.taskqueue.store import Changes, PastFailures, Returned, TaskView, edited
 from ergates.units import Nanoseconds
 
 Ranges = Sequence[tuple[int, int]]
@@ -62,11 +64,10 @@ class StoredJob:
         now_ns: int,
         class_id: Callable[[Requirement], int],
     ) -> None:
-        _check_dependencies(tasks)
         self.id, self.spec, self._class_id = job_id, spec, class_id
         self.phase = "active"
         self.submitted_ns = now_ns
-        self.finished_ns: int | None = None if tasks else now_ns
+        self.finished_ns: int | None = None
         self.counts: Counter[TaskState] = Counter()
         self.lanes: dict[tuple[int, int], dict[int, StoredTask]] = {}
         """Ready tasks by (class, priority)."""
@@ -74,18 +75,9 @@ class StoredJob:
         self._sums: dict[Outcome, list[int]] = {}
         self._costs: list[int] = []
         self._waiters: dict[int, list[StoredTask]] = {}
-        self.tasks = [
-            StoredTask(job_id, TaskId(number), task, class_id(task.requirement), TaskState.BLOCKED)
-            for number, task in enumerate(tasks, 1)
-        ]
-        self.counts[TaskState.BLOCKED] = len(tasks)
-        for task in self.tasks:
-            task.ready_since_ns = now_ns
-            for first, last in task.spec.after:
-                for number in range(first, last + 1):
-                    self._waiters.setdefault(number, []).append(task)
-            if not task.spec.after:
-                self._move(task, TaskState.READY)
+        self.tasks: list[StoredTask] = []
+        self.add(tasks, now_ns)
+        self._note_end(now_ns)
 
     # --- asked ------------------------------------------------------------------------------------
 
@@ -118,6 +110,31 @@ class StoredJob:
         return iter(sorted(inside))
 
     # --- changed ----------------------------------------------------------------------------------
+
+    def add(self, specs: Sequence[TaskSpec], now_ns: int) -> None:
+        """More tasks, all or none."""
+        _check_dependencies(specs, len(self.tasks))
+        new = [
+            StoredTask(self.id, TaskId(number), spec, self._class_id(spec.requirement), TaskState.BLOCKED)
+            for number, spec in enumerate(specs, len(self.tasks) + 1)
+        ]
+        self.tasks += new
+        self.counts[TaskState.BLOCKED] += len(new)
+        for task in new:
+            task.ready_since_ns = now_ns
+            for first, last in task.spec.after:
+                for number in range(first, last + 1):
+                    self._waiters.setdefault(number, []).append(task)
+            if not self.blocked_by(task):
+                self._move(task, TaskState.READY)
+        for state in (TaskState.FAILED, TaskState.CANCELLED):
+            for task in [task for task in self.tasks if task.state is state]:
+                self._cancel_waiters(task)
+
+    def close(self, now_ns: int) -> None:
+        """No more tasks will come."""
+        self.spec = msgspec.structs.replace(self.spec, open=False)
+        self._note_end(now_ns)
 
     def wake(self, at_ns: int) -> None:
         """Delayed tasks whose time has come are ready."""
@@ -181,22 +198,30 @@ class StoredJob:
         """Failed and cancelled tasks wait again, with those that were cancelled only because of them."""
         ended = (TaskState.FAILED, TaskState.CANCELLED)
         asked = {number for number in self.numbers(ranges) if self.tasks[number - 1].state in ended}
-        back = set(asked)
-        frontier = list(back)
-        while frontier:
-            following = {task.id for number in frontier for task in self._waiters.get(number, ()) if task.caused}
-            frontier = sorted(following - back)
-            back |= following
-        while lost := {number for number in back if self._held_back(number, back)}:
-            back -= lost
-        for number in sorted(back):
-            task = self.tasks[number - 1]
-            task.past, task.reason, task.caused, task.not_before_ns = PastFailures(), "", False, 0
-            self._move(task, TaskState.BLOCKED if self.blocked_by(task) else TaskState.READY)
-        if back:
-            self.finished_ns = None
-            self.phase = "active" if self.phase == "cancelled" else self.phase
+        back = self._revivable(asked)
+        self._run_again(back)
         return len(back & asked)
+
+    def edit(self, changes: Mapping[int, Changes], rerun: bool) -> list[TaskId]:
+        """Change tasks that nobody runs; with `rerun` what ended runs again."""
+        done = TaskState.DONE
+        chosen = {n for n in changes if 1 <= n <= len(self.tasks) and self.tasks[n - 1].lease is None}
+        ended = {n for n in chosen if self.tasks[n - 1].state in TERMINAL}
+        back: set[int] = set()
+        if rerun:
+            back = self._revivable(ended)
+            chosen = (chosen - ended) | (back & chosen)
+        else:
+            chosen = {n for n in chosen if self.tasks[n - 1].state is not done}
+        for number in sorted(chosen):
+            self._change(self.tasks[number - 1], changes[number])
+        again = [self.tasks[n - 1] for n in sorted(back) if self.tasks[n - 1].state is done]
+        self._run_again(back)
+        for waiter in [waiter for task in again for waiter in self._waiters.get(task.id, ())]:
+            if waiter.state in (TaskState.READY, TaskState.DELAYED):
+                waiter.not_before_ns = 0
+                self._move(waiter, TaskState.BLOCKED)
+        return [TaskId(number) for number in sorted(chosen)]
 
     def add_to_sums(self, attempt: Attempt) -> None:
         row = self._sums.setdefault(attempt.outcome, [0, 0, 0, 0])
@@ -232,6 +257,7 @@ class StoredJob:
             wasted_wall_ns=sum(row[1] for row in wasted),
             peak_bytes=max((row[3] for row in self._sums.values()), default=0),
             cost_usd_micros=sum(self._costs) if self._costs else None,
+            takes_more=self.spec.open,
         )
 
     def view(self, task: StoredTask, ahead_ns: int) -> TaskView:
@@ -264,11 +290,48 @@ class StoredJob:
             assert (task.lease is not None) == (task.state is TaskState.LEASED), f"{task.id}: {task.state} and lease"
             if task.state is TaskState.BLOCKED:
                 assert self.blocked_by(task) > 0, f"{task.id} is blocked by nothing"
-        assert (self.finished_ns is not None) == (self.open_tasks == 0), (
-            "finished, but not all its tasks (or the reverse)"
+        assert (self.finished_ns is not None) == (self.open_tasks == 0 and not self.spec.open), (
+            "finished, but not all its tasks, or open (or the reverse)"
         )
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _change(self, task: StoredTask, changes: Changes) -> None:
+        ready = task.state is TaskState.READY
+        if ready:
+            del self._lane(task)[task.id]
+        task.spec = edited(task.spec, changes)
+        if changes.requirement is not None:
+            task.class_id = self._class_id(changes.requirement)
+        if ready:
+            self._lane(task)[task.id] = task
+
+    def _revivable(self, asked: set[int]) -> set[int]:
+        """Which of these ended tasks can run again, with those that were cancelled only because of them."""
+        back = set(asked)
+        frontier = list(back)
+        while frontier:
+            following = {task.id for number in frontier for task in self._waiters.get(number, ()) if task.caused}
+            frontier = sorted(following - back)
+            back |= following
+        while lost := {number for number in back if self._held_back(number, back)}:
+            back -= lost
+        return back
+
+    def _run_again(self, back: set[int]) -> None:
+        waiting = {number for number in back if self._comes_after(number, back)}
+        for number in sorted(back):
+            task = self.tasks[number - 1]
+            task.past, task.reason, task.caused, task.not_before_ns = PastFailures(), "", False, 0
+            self._move(task, TaskState.BLOCKED if number in waiting or self.blocked_by(task) else TaskState.READY)
+        if back:
+            self.finished_ns = None
+            self.phase = "active" if self.phase == "cancelled" else self.phase
+
+    def _comes_after(self, number: int, others: set[int]) -> bool:
+        return any(
+            before in others for first, last in self.tasks[number - 1].spec.after for before in range(first, last + 1)
+        )
 
     def _move(self, task: StoredTask, state: TaskState) -> None:
         """The only place where a task's state changes."""
@@ -308,13 +371,15 @@ class StoredJob:
         )
 
     def _note_end(self, now_ns: int) -> None:
-        if self.open_tasks == 0 and self.finished_ns is None:
+        if self.open_tasks == 0 and self.finished_ns is None and not self.spec.open:
             self.finished_ns = now_ns
 
 
-def _check_dependencies(tasks: Sequence[TaskSpec]) -> None:
+def _check_dependencies(tasks: Sequence[TaskSpec], there: int) -> None:
+    """`there` tasks are in the job already; those come after nothing that is new."""
     after: dict[int, tuple[tuple[int, int], ...]] = {}
-    for number, task in enumerate(tasks, 1):
+    total = there + len(tasks)
+    for number, task in enumerate(tasks, there + 1):
         for first, last in task.after:
             if not 1 <= first <= last:
                 raise UsageError(
@@ -323,8 +388,8 @@ def _check_dependencies(tasks: Sequence[TaskSpec]) -> None:
             if first <= number <= last:
                 shown = f"task {first}" if first == last else f"tasks {first}-{last}"
                 raise UsageError(f"task {number} comes after {shown}, so it would wait for itself")
-            if last > len(tasks):
-                raise UsageError(f"task {number} comes after task {last}, but the job has only {len(tasks)} tasks")
+            if last > total:
+                raise UsageError(f"task {number} comes after task {last}, but the job has only {total} tasks")
         if task.after:
             after[number] = task.after
     circle = find_circle(after)

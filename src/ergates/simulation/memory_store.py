@@ -21,11 +21,12 @@ from ergates.cluster.job import JobSpec, JobStatus
 from ergates.cluster.node import WorkerInfo, WorkerLoad
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
-from ergates.errors import UnknownJobError, UsageError
+from ergates.errors import UnknownJobError, UsageError, closed_job
 from ergates.simulation.memory_job import Ranges, StoredJob, StoredLease, StoredTask
 from ergates.simulation.memory_members import Members
 from ergates.taskqueue.store import (
     Cancelled,
+    Changes,
     Commit,
     Done,
     Exchanged,
@@ -56,7 +57,7 @@ class _Shared:
 
 
 class MemoryStore:
-    """Submitter, Exchanger, Reader and History.
+    """Submitter, Exchanger, Editor, Reader and History.
 
     Args:
         lease_ns: a worker that was silent for longer has lost its leases.
@@ -110,6 +111,7 @@ class MemoryStore:
         stored.phase = phase
         if phase == "cancelled":
             stored.cancel([(1, len(stored.tasks))], "its job was cancelled", now_ns, cascade=False)
+            stored.close(now_ns)
 
     def cancel(self, job: JobId, tasks: Sequence[tuple[int, int]], reason: str, now_ns: Nanoseconds) -> int:
         """See Submitter.cancel."""
@@ -120,6 +122,31 @@ class MemoryStore:
         """See Submitter.retry."""
         self._time(now_ns)
         return self._job(job).retry(tasks)
+
+    # --- Editor -----------------------------------------------------------------------------------
+
+    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds) -> int:
+        """See Editor.extend."""
+        stored = self._job(job)
+        if not stored.spec.open:
+            raise closed_job(job)
+        specs = list(tasks)
+        stored.add(specs, self._time(now_ns))
+        return len(stored.tasks)
+
+    def close_job(self, job: JobId, now_ns: Nanoseconds) -> None:
+        """See Editor.close_job."""
+        stored = self._job(job)
+        self._time(now_ns)
+        stored.close(now_ns)
+
+    def edit(
+        self, job: JobId, changes: Sequence[tuple[TaskId, Changes]], now_ns: Nanoseconds, *, rerun: bool = False
+    ) -> tuple[TaskId, ...]:
+        """See Editor.edit."""
+        stored = self._job(job)
+        self._time(now_ns)
+        return tuple(stored.edit(dict(changes), rerun))
 
     # --- Exchanger --------------------------------------------------------------------------------
 
@@ -168,7 +195,10 @@ class MemoryStore:
         holders = [name for name, held in self._held.items() if held]
         gone = self.members.condemn(self._time(now_ns), holders, live_boot_id)
         return tuple(
-            self._as_lease(self._jobs[job].tasks[task - 1], self._held[name][job, task])
+            replace(
+                self._as_lease(self._jobs[job].tasks[task - 1], self._held[name][job, task]),
+                host=self.members.host_of(name),
+            )
             for name in gone
             for job, task in sorted(self._held.get(name, {}))
         )

@@ -19,14 +19,14 @@ from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.drivers.stores import sqlite_read
 from ergates.drivers.stores.sqlite_connection import Journal, StoreConnection
-from ergates.taskqueue.store import Commit, Exchanged, Lease, PastPeak, Submitted, TaskView, Want
+from ergates.taskqueue.store import Changes, Commit, Exchanged, Lease, PastPeak, Submitted, TaskView, Want
 from ergates.units import SECOND_NS, Nanoseconds
 
 LEASE_NS = Nanoseconds(30 * SECOND_NS)
 
 
 class SqliteStore:
-    """Submitter, Exchanger, Reader and History over one file.
+    """Submitter, Exchanger, Editor, Reader and History over one file.
 
     Args:
         path: the file; created with rights 0600. Its directory must exist.
@@ -97,6 +97,26 @@ class SqliteStore:
         from ergates.drivers.stores import sqlite_edit
 
         return sqlite_edit.retry(self.connection(), job, tasks, now_ns)
+
+    # --- Editor -------------------------------------------------------------------------------
+
+    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds) -> int:
+        """The store is locked while `tasks` after the first 10,000 are read: read slow sources beforehand."""
+        from ergates.drivers.stores import sqlite_submit
+
+        return sqlite_submit.extend(self.connection(), job, tasks, now_ns)
+
+    def close_job(self, job: JobId, now_ns: Nanoseconds) -> None:
+        from ergates.drivers.stores import sqlite_edit
+
+        sqlite_edit.close_job(self.connection(), job, now_ns)
+
+    def edit(
+        self, job: JobId, changes: Sequence[tuple[TaskId, Changes]], now_ns: Nanoseconds, *, rerun: bool = False
+    ) -> tuple[TaskId, ...]:
+        from ergates.drivers.stores import sqlite_change
+
+        return sqlite_change.edit(self.connection(), job, changes, now_ns, rerun=rerun)
 
     # --- Exchanger ----------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from ergates.drivers.stores.sqlite_connection import StoreConnection
-from ergates.drivers.stores.sqlite_records import BLOCKED, CANCELLED, FAILED, ID_MASK, READY, row_ranges
+from ergates.drivers.stores.sqlite_records import BLOCKED, CANCELLED, DELAYED, DONE, FAILED, ID_MASK, READY, row_ranges
 from ergates.drivers.stores.sqlite_tally import Tally
 from ergates.errors import UsageError
 from ergates.taskqueue.dependency_order import find_circle
@@ -22,13 +22,13 @@ RANGES_REMEMBERED = 50_000
 
 
 class DependencyWriter:
-    """Stores what the tasks of one new job come after. `finish` checks it as a whole."""
+    """Stores what new tasks of one job come after. `finish` checks it as a whole."""
 
     def __init__(self, db: StoreConnection, job: int) -> None:
         self._db = db
         self._job = job
         self._numbers: dict[tuple[int, int], int] = {}
-        self._next = db.raw.execute("SELECT ifnull(max(id), 0) + 1 FROM prerequisites").fetchone()[0]
+        self.ranges_from = self._next = db.raw.execute("SELECT ifnull(max(id), 0) + 1 FROM prerequisites").fetchone()[0]
         self._ranges: list[tuple[int, int, int, int, int]] = []
         self._waits: list[tuple[int, int]] = []
         self._levels = 0
@@ -96,6 +96,47 @@ class DependencyWriter:
             raise UsageError(f"these tasks wait for each other and could never start: {chain}")
 
 
+def count_what_ended_before(db: StoreConnection, tally: Tally, ranges_from: int, job: int) -> None:
+    """Tasks were added that come after old ones: what is done holds nothing back, what ended badly cancels.
+
+    Args:
+        db: inside its transaction.
+        tally: told what changes state.
+        ranges_from: prerequisites from this number on are the new ones.
+        job: whose they are.
+    """
+    db.raw.execute(
+        f"UPDATE prerequisites SET open = open - (SELECT count(*) FROM tasks t WHERE t.state = {DONE}"
+        " AND t.row BETWEEN prerequisites.first AND prerequisites.last) WHERE id >= ?",
+        (ranges_from,),
+    )
+    _let_go(db, tally, "SELECT id AS value FROM prerequisites WHERE open = 0 AND id >= ?", ranges_from)
+    (levels,) = db.raw.execute("SELECT range_levels FROM jobs WHERE id = ?", (job,)).fetchone()
+    for state, word in ((FAILED, "failed"), (CANCELLED, "was cancelled")):
+        bad = db.raw.execute(
+            f"SELECT DISTINCT t.row FROM prerequisites p CROSS JOIN tasks t ON t.row BETWEEN p.first AND p.last"
+            f" AND t.state = {state} WHERE p.id >= ? AND p.open > 0",
+            (ranges_from,),
+        ).fetchall()
+        if bad:
+            tasks_ended_badly(db, tally, [row for (row,) in bad], word, levels)
+
+
+def block_again(db: StoreConnection, tally: Tally, rows: Sequence[int], levels: int) -> None:
+    """These tasks were done and are to be done again: what comes after them and has not begun waits again."""
+    db.raw.executemany(
+        "UPDATE prerequisites SET open = open + ? WHERE id = ?",
+        [(count, prerequisite) for prerequisite, count in _ranges_around(db, rows, levels)],
+    )
+    for state in (READY, DELAYED):
+        waiting = _waiting_for(db, rows, levels, state)
+        names = [(row,) for row, _ in waiting]
+        db.raw.executemany(f"UPDATE tasks SET state = {BLOCKED} WHERE row = ?", names)
+        db.raw.executemany("UPDATE setbacks SET not_before_ns = 0 WHERE row = ?", names)
+        for row, (lane, _) in waiting:
+            tally.move(row, state, BLOCKED, lane)
+
+
 def tasks_done(db: StoreConnection, tally: Tally, rows: Sequence[int], levels: int) -> None:
     """Lower the counts of the ranges around these tasks; let those go that have nothing left to wait for."""
     closed: list[int] = []
@@ -105,13 +146,17 @@ def tasks_done(db: StoreConnection, tally: Tally, rows: Sequence[int], levels: i
         ).fetchone()
         if left == 0:
             closed.append(prerequisite)
-    if not closed:
-        return
+    if closed:
+        _let_go(db, tally, "SELECT value FROM json_each(?)", json.dumps(closed))
+
+
+def _let_go(db: StoreConnection, tally: Tally, closed: str, value: str | int) -> None:
+    """Blocked tasks that wait for one of the prerequisites which `closed` selects, and for nothing else, are ready."""
     free = db.raw.execute(
-        f"SELECT DISTINCT t.row, t.lane FROM json_each(?) c CROSS JOIN waits w ON w.prerequisite = c.value"
+        f"SELECT DISTINCT t.row, t.lane FROM ({closed}) c CROSS JOIN waits w ON w.prerequisite = c.value"
         f" CROSS JOIN tasks t ON t.row = w.task WHERE t.state = {BLOCKED} AND NOT EXISTS (SELECT 1 FROM waits o"
         f" JOIN prerequisites p ON p.id = o.prerequisite WHERE o.task = t.row AND p.open > 0)",
-        (json.dumps(closed),),
+        (value,),
     ).fetchall()
     db.raw.executemany(f"UPDATE tasks SET state = {READY} WHERE row = ?", ((row,) for row, _ in free))
     for row, lane in free:

@@ -1,10 +1,13 @@
-"""Changing what was submitted: pause, cancel, retry. All by ranges of ids, as sets, never task by task in Python."""
+"""Changing what was submitted: pause, cancel, retry, close. All by ranges of ids, as sets, never task by task in Python."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
+import msgspec
+
+from ergates.cluster.job import JobSpec
 from ergates.drivers.stores.sqlite_connection import StoreConnection
 from ergates.drivers.stores.sqlite_dependencies import is_blocked, revivable, tasks_ended_badly
 from ergates.drivers.stores.sqlite_records import (
@@ -18,6 +21,7 @@ from ergates.drivers.stores.sqlite_records import (
     job_number,
     row_ranges,
     task_row,
+    to_json,
     unknown_job,
 )
 from ergates.drivers.stores.sqlite_tally import Tally
@@ -44,6 +48,28 @@ def set_phase(db: StoreConnection, job: str, phase: str, now_ns: int) -> None:
             everything = task_row(number, 1), task_row(number, ID_MASK)
             _cancel_range(db, tally, number, everything, None)
             tally.flush()
+            close(db, number, now_ns)
+
+
+def close_job(db: StoreConnection, job: str, now_ns: int) -> None:
+    """See Editor.close_job."""
+    number = job_number(job)
+    with db.write(now_ns):
+        _job(db, job, number)
+        close(db, number, now_ns)
+
+
+def close(db: StoreConnection, number: int, now_ns: int) -> None:
+    """An open job takes no more tasks from now on, and is finished when all it has are settled."""
+    (text, is_open) = db.raw.execute("SELECT spec, open FROM jobs WHERE id = ?", (number,)).fetchone()
+    if not is_open:
+        return
+    spec = msgspec.structs.replace(msgspec.json.decode(text, type=JobSpec), open=False)
+    db.raw.execute(
+        "UPDATE jobs SET open = 0, spec = ?, finished_ns = CASE WHEN done + failed + cancelled < total THEN NULL"
+        " ELSE ? END WHERE id = ?",
+        (to_json(spec, "the job"), now_ns, number),
+    )
 
 
 def cancel(db: StoreConnection, job: str, tasks: Sequence[tuple[int, int]], reason: str, now_ns: int) -> int:
@@ -155,6 +181,7 @@ def _retry_with_dependents(db: StoreConnection, tally: Tally, ranges: Sequence[t
 
 
 def _job(db: StoreConnection, job: str, number: int) -> tuple[str, int | None, int]:
+    """(phase, when it finished, levels of its ranges). Raises UnknownJobError."""
     found = db.raw.execute("SELECT phase, finished_ns, range_levels FROM jobs WHERE id = ?", (number,)).fetchone()
     if found is None:
         raise unknown_job(job)

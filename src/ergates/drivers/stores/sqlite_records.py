@@ -40,7 +40,7 @@ ID_MASK = (1 << ID_BITS) - 1
 
 JOB_COLUMNS = (
     "j.id, j.key, j.spec, j.phase, j.submitted_ns, j.finished_ns, j.total, "
-    "j.blocked, j.ready, j.delayed, j.leased, j.done, j.failed, j.cancelled"
+    "j.open, j.blocked, j.ready, j.delayed, j.leased, j.done, j.failed, j.cancelled"
 )
 ATTEMPT_COLUMNS = (
     "task, number, outcome, worker, host, started_ns, ended_ns, exit_code, signal, reason, wall_ns, cpu_ns, peak_bytes, "
@@ -269,7 +269,7 @@ class _Named(msgspec.Struct):
 
 def job_status(columns: Sequence[Any], sums: Sequence[Sequence[Any]]) -> JobStatus:
     """From JOB_COLUMNS and the job's rows of `sums`: (outcome, attempts, wall_ns, cpu_ns, peak_bytes, cost)."""
-    number, key, spec, phase, submitted_ns, finished_ns, total, *counts = columns
+    number, key, spec, phase, submitted_ns, finished_ns, total, is_open, *counts = columns
     wasted = [row for row in sums if row[0] != Outcome.SUCCEEDED]
     costs = [row[5] for row in sums if row[5] is not None]
     shown: JobPhase = "finished" if finished_ns is not None and phase != "cancelled" else phase
@@ -289,4 +289,5 @@ def job_status(columns: Sequence[Any], sums: Sequence[Sequence[Any]]) -> JobStat
         wasted_wall_ns=sum(row[2] for row in wasted),
         peak_bytes=max((row[4] for row in sums), default=0),
         cost_usd_micros=sum(costs) if costs else None,
+        takes_more=bool(is_open),
     )

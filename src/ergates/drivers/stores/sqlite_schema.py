@@ -23,9 +23,14 @@ from ergates.errors import StoreError
 APPLICATION_ID = 0x45524731
 """`ERG1`, in the header of every store file: `file ergates.db` and we can tell it from other databases."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+def _jobs_may_be_open(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE jobs ADD COLUMN open INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _jobs_may_be_open}
 """Step from the version that is the key to the next one. Run inside one transaction when a store is opened."""
 
 _TABLES = (
@@ -56,7 +61,8 @@ _TABLES = (
         failed INTEGER NOT NULL DEFAULT 0,
         cancelled INTEGER NOT NULL DEFAULT 0,
         first_attempt INTEGER NOT NULL DEFAULT 0,
-        last_attempt INTEGER NOT NULL DEFAULT 0
+        last_attempt INTEGER NOT NULL DEFAULT 0,
+        open INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
     "CREATE INDEX jobs_by_key ON jobs(key)",
     "CREATE INDEX jobs_unfinished ON jobs(id) WHERE finished_ns IS NULL",

@@ -16,7 +16,7 @@ import msgspec
 from ergates.cluster.job import JobSpec
 from ergates.cluster.task import Requirement, TaskSpec
 from ergates.drivers.stores.sqlite_connection import StoreConnection
-from ergates.drivers.stores.sqlite_dependencies import DependencyWriter
+from ergates.drivers.stores.sqlite_dependencies import DependencyWriter, count_what_ended_before
 from ergates.drivers.stores.sqlite_records import (
     BLOCKED,
     ID_BITS,
@@ -28,8 +28,10 @@ from ergates.drivers.stores.sqlite_records import (
     job_name,
     job_number,
     to_json,
+    unknown_job,
 )
-from ergates.errors import UsageError
+from ergates.drivers.stores.sqlite_tally import Tally
+from ergates.errors import UsageError, closed_job
 from ergates.taskqueue.store import Submitted
 
 READ_AHEAD = 10_000
@@ -54,21 +56,51 @@ def submit(db: StoreConnection, job: JobSpec, tasks: Iterable[TaskSpec], now_ns:
         if known is not None:
             return known
         number = _insert_job(db, job, now_ns)
-        total = _JobWriter(db, number, store_ns).write_all(chain(first, source), now_ns)
+        total = JobWriter(db, number, store_ns).write_all(chain(first, source))
+        if total == 0 and not job.open:
+            db.raw.execute("UPDATE jobs SET finished_ns = ? WHERE id = ?", (now_ns, number))
     return Submitted(id=job_name(number), total=total, resumed=False, done=0)
+
+
+def extend(db: StoreConnection, job: str, tasks: Iterable[TaskSpec], now_ns: int) -> int:
+    """See Editor.extend."""
+    number = job_number(job)
+    with db.reading():
+        _tasks_of_open(db, job, number)
+    source = iter(tasks)
+    first = list(islice(source, READ_AHEAD))
+    with db.write(now_ns) as store_ns:
+        before = _tasks_of_open(db, job, number)
+        writer = JobWriter(db, number, store_ns, before)
+        total = writer.write_all(chain(first, source))
+        tally = Tally(db, store_ns, now_ns)
+        count_what_ended_before(db, tally, writer.ranges_from, number)
+        tally.flush()
+    return total
+
+
+def _tasks_of_open(db: StoreConnection, job: str, number: int) -> int:
+    """How many it has. Raises UsageError unless it takes more, UnknownJobError."""
+    found = db.raw.execute("SELECT total, open FROM jobs WHERE id = ?", (number,)).fetchone()
+    if found is None:
+        raise unknown_job(job)
+    total, is_open = found
+    if not is_open:
+        raise closed_job(job)
+    return int(total)
 
 
 def _known(db: StoreConnection, key: str, *, again: bool) -> Submitted | None:
     """The newest unfinished job with this key, else (unless `again`) the newest one. A cancelled job is not resumed."""
     rows = db.raw.execute(
-        "SELECT id, total, done, finished_ns IS NULL AND phase != 'cancelled' AS open FROM jobs WHERE key = ?"
-        " ORDER BY open DESC, id DESC LIMIT 1",
+        "SELECT id, total, done, finished_ns IS NULL AND phase != 'cancelled' AS unfinished FROM jobs WHERE key = ?"
+        " ORDER BY unfinished DESC, id DESC LIMIT 1",
         (key,),
     ).fetchall()
     if not rows or (not rows[0][3] and again):
         return None
-    number, total, done, is_open = rows[0]
-    return Submitted(id=job_name(number), total=total, resumed=bool(is_open), done=done)
+    number, total, done, unfinished = rows[0]
+    return Submitted(id=job_name(number), total=total, resumed=bool(unfinished), done=done)
 
 
 def _take_over_limit(db: StoreConnection, known: Submitted, job: JobSpec, now_ns: int) -> None:
@@ -88,20 +120,22 @@ def _take_over_limit(db: StoreConnection, known: Submitted, job: JobSpec, now_ns
 def _insert_job(db: StoreConnection, job: JobSpec, now_ns: int) -> int:
     (first_attempt,) = db.raw.execute("SELECT ifnull(max(id), 0) + 1 FROM attempts").fetchone()
     cursor = db.raw.execute(
-        "INSERT INTO jobs(key, spec, submitted_ns, max_failed, aging_ns, first_attempt) VALUES (?, ?, ?, ?, ?, ?)",
-        (job.key, to_json(job, "the job"), now_ns, job.max_failed_tasks, job.aging_ns, first_attempt),
+        "INSERT INTO jobs(key, spec, submitted_ns, max_failed, aging_ns, first_attempt, open)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (job.key, to_json(job, "the job"), now_ns, job.max_failed_tasks, job.aging_ns, first_attempt, job.open),
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
 
 
-class _JobWriter:
-    """Turns tasks into rows, interning what they share."""
+class JobWriter:
+    """Turns tasks into rows, interning what they share. `before` is how many tasks the job has already."""
 
-    def __init__(self, db: StoreConnection, job: int, store_ns: int) -> None:
+    def __init__(self, db: StoreConnection, job: int, store_ns: int, before: int = 0) -> None:
         self._db = db
         self._job = job
         self._store_ns = store_ns
+        self._before = before
         self._lanes: dict[tuple[Requirement, int], int] = {}
         self._waiting: Counter[int] = Counter()
         self._profiles: dict[tuple[Any, ...], int] = {}
@@ -109,9 +143,15 @@ class _JobWriter:
         self._blocked = 0
         self._dependencies = DependencyWriter(db, job)
 
-    def write_all(self, tasks: Iterable[TaskSpec], now_ns: int) -> int:
+    @property
+    def ranges_from(self) -> int:
+        """Prerequisites from this number on are those of the tasks written here."""
+        return self._dependencies.ranges_from
+
+    def write_all(self, tasks: Iterable[TaskSpec]) -> int:
+        """Add the tasks and count them; returns how many the job has then."""
         rows = self._rows(tasks)
-        total = 0
+        total = self._before
         while True:
             batch = list(islice(rows, BATCH))
             if not batch:
@@ -125,21 +165,22 @@ class _JobWriter:
             [(count, self._store_ns, lane) for lane, count in self._waiting.items()],
         )
         self._db.raw.execute(
-            "UPDATE jobs SET total = ?, ready = ?, blocked = ?, range_levels = ?, finished_ns = ? WHERE id = ?",
-            (total, total - self._blocked, self._blocked, levels, now_ns if total == 0 else None, self._job),
+            "UPDATE jobs SET total = ?, ready = ready + ?, blocked = blocked + ?, range_levels = range_levels | ?"
+            " WHERE id = ?",
+            (total, total - self._before - self._blocked, self._blocked, levels, self._job),
         )
         return total
 
     def _rows(self, tasks: Iterable[TaskSpec]) -> Iterator[tuple[Any, ...]]:
         base = self._job << ID_BITS
         requirement, priority, lane = None, 0, 0
-        for number, spec in enumerate(tasks, 1):
+        for number, spec in enumerate(tasks, self._before + 1):
             if number > ID_MASK:
                 raise UsageError(f"a job can have at most {ID_MASK} tasks")
             if spec.requirement is not requirement or spec.priority != priority:
                 requirement, priority = spec.requirement, spec.priority
                 lane = self._lane(requirement, priority)
-            profile, extra = self._shared(spec, number)
+            profile, extra = self.shared(spec, number)
             command: str | bytes
             if type(spec.command) is str and spec.command.isascii():
                 command = spec.command
@@ -162,7 +203,7 @@ class _JobWriter:
             self._lanes[requirement, priority] = lane
         return lane
 
-    def _shared(self, spec: TaskSpec, number: int) -> tuple[int, bytes | None]:
+    def shared(self, spec: TaskSpec, number: int) -> tuple[int, bytes | None]:
         """(number of the profile, what is the task's own)."""
         shared = (
             spec.kind, spec.time_limit_ns, spec.retries, spec.cwd, spec.image, spec.mounts,

@@ -75,7 +75,7 @@ class Tally:
         }
         for job in ended:
             raw.execute(
-                "UPDATE jobs SET finished_ns = CASE WHEN done + failed + cancelled < total THEN NULL"
+                "UPDATE jobs SET finished_ns = CASE WHEN open OR done + failed + cancelled < total THEN NULL"
                 " ELSE ifnull(finished_ns, ?) END WHERE id = ?",
                 (self.now_ns, job),
             )
