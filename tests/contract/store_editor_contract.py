@@ -244,7 +244,7 @@ class EditorContract:
         ]
         finish(rig.store, leases)
         assert rig.store.status(job).phase == "finished"
-        tried = [(task, made.number, made.outcome) for _, task, made in rig.store.attempts(job)]
+        tried = [(int(task), made.number, made.outcome) for _, task, made in rig.store.attempts(job)]
         assert tried.count((1, 1, Outcome.SUCCEEDED)) == tried.count((1, 2, Outcome.SUCCEEDED)) == 1
         recount(rig.store, [(job, 1)])
 

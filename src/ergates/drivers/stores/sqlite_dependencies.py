@@ -28,7 +28,9 @@ class DependencyWriter:
         self._db = db
         self._job = job
         self._numbers: dict[tuple[int, int], int] = {}
-        self.ranges_from = self._next = db.raw.execute("SELECT ifnull(max(id), 0) + 1 FROM prerequisites").fetchone()[0]
+        self._next: int = db.raw.execute("SELECT ifnull(max(id), 0) + 1 FROM prerequisites").fetchone()[0]
+        self.ranges_from = self._next
+        """Prerequisites from this number on are those added here."""
         self._ranges: list[tuple[int, int, int, int, int]] = []
         self._waits: list[tuple[int, int]] = []
         self._levels = 0
