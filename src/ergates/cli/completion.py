@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ergates.cli.options import common_options, examples
+from ergates.cli.options import examples, local_options
 
 
 @click.command(
@@ -15,7 +15,7 @@ from ergates.cli.options import common_options, examples
     )
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@common_options
+@local_options
 def command(shell: str, state_dir: str | None, as_json: bool) -> None:
     """Print the script that completes `erg` in bash, zsh or fish."""
     del state_dir  # every command has it; this one needs no store

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ergates.cli.config_file import config_paths, load_defaults
-from ergates.cli.options import common_options, examples
+from ergates.cli.options import examples, local_options
 from ergates.cli.tables import Column, table_lines
 
 _SOURCES = {
@@ -29,7 +29,7 @@ _SOURCES = {
 )
 @click.argument("name", metavar="[COMMAND]", default="run")
 @click.option("--set-only", is_flag=True, help="Only what is not the default.")
-@common_options
+@local_options
 @click.pass_context
 def command(ctx: click.Context, /, name: str, set_only: bool, state_dir: str | None, as_json: bool) -> None:
     """Settings of COMMAND (default: run) in effect, and where each comes from.

@@ -1,6 +1,8 @@
 """Defaults for options from a file: `ergates.toml` here, over `config.toml` in the user's configuration folder.
 
 ```toml
+store = "cluster.toml"      # of every command that takes --store; beside this file
+
 [run]
 jobs = 4
 memory = "8GiB"
@@ -39,15 +41,33 @@ def load_defaults(command: str) -> dict[str, Any]:
     return merged
 
 
-def _read(path: str, command: str) -> dict[str, Any]:
+def default_store() -> tuple[str, str] | None:
+    """The store that the files name for all commands, and the file that does; None when none does."""
+    found = None
+    for path in config_paths():
+        text = _tables(path).get("store") if os.path.exists(path) else None
+        if isinstance(text, str):
+            beside = os.path.join(os.path.dirname(path), os.path.expanduser(text))
+            found = (text if "://" in text or text == "embedded" else beside, path)
+    return found
+
+
+def _tables(path: str) -> dict[str, Any]:
     import tomllib  # most machines have no such file
 
     try:
         with open(path, "rb") as file:
-            tables = tomllib.load(file)
+            return tomllib.load(file)
     except tomllib.TOMLDecodeError as error:
         raise InputError(str(error), source=path, expected="TOML, for example [run] and jobs = 4") from None
+
+
+def _read(path: str, command: str) -> dict[str, Any]:
     from ergates.cli.command_table import COMMANDS
+
+    tables = _tables(path)
+    if isinstance(tables.get("store"), str):  # no table of `erg store`, see default_store
+        del tables["store"]
 
     for name in tables:
         if name not in COMMANDS:

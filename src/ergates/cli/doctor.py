@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from ergates.cli.doctor_checks import all_findings
-from ergates.cli.options import common_options, examples
+from ergates.cli.options import examples, local_options
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
 @click.command(epilog=examples("erg doctor", "erg doctor --json"))
-@common_options
+@local_options
 def command(state_dir: str | None, as_json: bool) -> int:
     """Check what Ergates needs here, and say what to do about what is missing. Exit code 1 when it cannot run at all."""
     findings = all_findings(Path(state_dir or ".ergates").absolute())

@@ -15,11 +15,11 @@ from ergates.cli.opened import opened_store
 from ergates.cli.options import common_options, examples
 from ergates.cli.selected import all_of, selected
 from ergates.cli.task_names import merged
+from ergates.cli.task_output import TaskOutput, task_output
 from ergates.cli.wording import plural
-from ergates.cluster.attempt import Attempt
+from ergates.cluster.attempt import Attempt, Output
 from ergates.cluster.job import JobStatus
 from ergates.cluster.task_state import TaskState
-from ergates.drivers.output.read import copy_output, output_folder, read_output
 from ergates.errors import UsageError
 from ergates.taskqueue.store import Reader, TaskView
 
@@ -65,15 +65,16 @@ def command(
     with ExitStack() as stack:
         store, folder = stack.enter_context(opened_store(state_dir))
         status, ranges = selected(store, tasks)
-        rows = _rows(store, status, ranges, states)
-        if outputs_dir is not None:
-            rows = _saving(rows, output_folder(folder, status.id), Path(outputs_dir))
+        output = task_output(store, folder, status.id) if with_output or outputs_dir is not None else None
+        rows = _rows(store, output, status, ranges, states)
+        if outputs_dir is not None and output is not None:
+            rows = _saving(rows, output, Path(outputs_dir))
         target = sys.stdout if to is None else stack.enter_context(_text_file(to))
-        packs = output_folder(folder, status.id) if with_output else None
+        printed = output if with_output else None
         if as_json or shape == "jsonl":
-            number = _write_jsonl(rows, store.spec(status.id).labels, packs, target)
+            number = _write_jsonl(rows, store.spec(status.id).labels, printed, target)
         else:
-            number = _write_csv(rows, _label_names(store, status, ranges, states), packs, target)
+            number = _write_csv(rows, _label_names(store, status, ranges, states), printed, target)
     if to is not None:
         click.echo(f"{status.id}: {plural(number, 'task')} written to {to}", err=True)
 
@@ -81,7 +82,9 @@ def command(
 Row = tuple[TaskView, Attempt | None]
 
 
-def _rows(store: Reader, status: JobStatus, ranges: Ranges, states: tuple[TaskState, ...]) -> Iterator[Row]:
+def _rows(
+    store: Reader, output: TaskOutput | None, status: JobStatus, ranges: Ranges, states: tuple[TaskState, ...]
+) -> Iterator[Row]:
     """Tasks with their last attempts, some thousand at a time, so that a million tasks need little memory."""
     for first, last in all_of(status, ranges):
         for start in range(first, min(last, status.total) + 1, _TASKS_AT_ONCE):
@@ -89,6 +92,8 @@ def _rows(store: Reader, status: JobStatus, ranges: Ranges, states: tuple[TaskSt
             views = list(store.tasks(status.id, states=states, ids=(part,)))
             if views:
                 wanted = merged([(view.task, view.task) for view in views])
+                if output is not None:
+                    output.gather(wanted)
                 attempts = last_attempts(store.attempts(status.id, ids=wanted))
                 for view in views:
                     yield view, attempts.get(view.task)
@@ -101,21 +106,21 @@ def _label_names(store: Reader, status: JobStatus, ranges: Ranges, states: tuple
     return label_columns(names)
 
 
-def _write_csv(rows: Iterator[Row], labels: dict[str, str], packs: Path | None, target: IO[str]) -> int:
+def _write_csv(rows: Iterator[Row], labels: dict[str, str], printed: TaskOutput | None, target: IO[str]) -> int:
     import csv
 
-    names = [*COLUMNS, *labels.values(), *(OUTPUT_COLUMNS if packs else ())]
+    names = [*COLUMNS, *labels.values(), *(OUTPUT_COLUMNS if printed else ())]
     writer = csv.DictWriter(target, names, lineterminator="\n")
     writer.writeheader()
     number = 0
     for view, attempt in rows:
         number += 1
         shown = {labels[name]: value for name, value in view.spec.labels.items()}
-        writer.writerow(record_of(view, attempt, shown) | _printed(packs, attempt))
+        writer.writerow(record_of(view, attempt, shown) | _printed(printed, view, attempt))
     return number
 
 
-def _write_jsonl(rows: Iterator[Row], job_labels: dict[str, str], packs: Path | None, target: IO[str]) -> int:
+def _write_jsonl(rows: Iterator[Row], job_labels: dict[str, str], printed: TaskOutput | None, target: IO[str]) -> int:
     import json
 
     number = 0
@@ -124,30 +129,30 @@ def _write_jsonl(rows: Iterator[Row], job_labels: dict[str, str], packs: Path | 
         labels = {**job_labels, **view.spec.labels}
         columns = label_columns(labels)
         shown = {columns[name]: value for name, value in labels.items()}
-        target.write(json.dumps(record_of(view, attempt, shown) | _printed(packs, attempt)) + "\n")
+        target.write(json.dumps(record_of(view, attempt, shown) | _printed(printed, view, attempt)) + "\n")
     return number
 
 
-def _printed(packs: Path | None, attempt: Attempt | None) -> Record:
-    if packs is None:
+def _printed(output: TaskOutput | None, view: TaskView, attempt: Attempt | None) -> Record:
+    if output is None:
         return {}
-    pair = (b"", b"") if attempt is None else read_output(packs, attempt.output)
+    pair = (b"", b"") if attempt is None else output.read(view.task, attempt)
     texts = (data.decode("utf-8", "surrogateescape") for data in pair)
     return dict(zip(OUTPUT_COLUMNS, texts, strict=True))
 
 
-def _saving(rows: Iterator[Row], packs: Path, target: Path) -> Iterator[Row]:
+def _saving(rows: Iterator[Row], output: TaskOutput, target: Path) -> Iterator[Row]:
     """Write `<task>.out` and `<task>.err` (where there is something) on the way."""
     if target.exists() and not target.is_dir():
         raise UsageError(f"--outputs {target}: not a directory")
     target.mkdir(parents=True, exist_ok=True)
     for view, attempt in rows:
-        if attempt is not None and attempt.output.pack:
+        if attempt is not None and attempt.output != Output():
             with ExitStack() as stack:
                 streams: list[BinaryIO] = [
                     stack.enter_context(open(target / f"{view.task}.{ending}", "wb")) for ending in ("out", "err")
                 ]
-                copy_output(packs, attempt.output, *streams)
+                output.copy(view.task, attempt, *streams)
             if not attempt.output.stderr_bytes:
                 (target / f"{view.task}.err").unlink()
         yield view, attempt

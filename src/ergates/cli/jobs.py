@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ergates.cluster.job import JobStatus
 from ergates.errors import UnknownJobError
@@ -36,12 +36,12 @@ def open_count(status: JobStatus) -> int:
     return status.total - settled
 
 
-def shown_phase(status: JobStatus, holder: int | None) -> str:
-    """`running`, `stopped` (work is left and nobody runs it), `paused`, `done`, `failed` or `cancelled`.
+def shown_phase(status: JobStatus, work_phase: Callable[[JobStatus], str]) -> str:
+    """`running`, `waiting` (for busy workers), `stopped` (nobody does it), `paused`, `done`, `failed` or `cancelled`.
 
     Args:
         status: of the job.
-        holder: process that runs the job now, None when there is none.
+        work_phase: asked about a job with work left, see opened.work_phase.
     """
     if status.phase == "cancelled":
         return "cancelled"
@@ -49,7 +49,7 @@ def shown_phase(status: JobStatus, holder: int | None) -> str:
         return "failed" if status.counts.get("failed", 0) else "done"
     if status.phase == "paused":
         return "paused"
-    return "running" if holder is not None else "stopped"
+    return work_phase(status)
 
 
 def _shown(jobs: Sequence[JobStatus]) -> str:

@@ -10,15 +10,16 @@ from pathlib import Path
 import click
 
 from ergates.cli.jobs import open_count
-from ergates.cli.opened import job_holder, opened_store
+from ergates.cli.opened import AnyStore, opened_store, work_phase
 from ergates.cli.options import common_options, examples
 from ergates.cli.selected import Ranges, selected
 from ergates.cli.tables import clean
+from ergates.cli.task_names import merged
+from ergates.cli.task_output import TaskOutput, task_output
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.job import JobStatus
 from ergates.cluster.task import TaskId
 from ergates.cluster.task_state import TaskState
-from ergates.drivers.output.read import copy_output, output_folder, read_output
 from ergates.taskqueue.store import Reader
 
 _FOLLOW_S = 0.2
@@ -53,12 +54,13 @@ def command(
     """What TASKs printed (default: all of the newest job). A single task is printed as it is, several with headings."""
     with opened_store(state_dir) as (store, folder):
         status, ranges = selected(store, tasks)
-        printer = _Printer(output_folder(folder, status.id), only, as_json, headings=not _is_single(ranges))
+        output = task_output(store, folder, status.id)
+        printer = _Printer(output, only, as_json, headings=not _is_single(ranges))
         if follow:
             found = _following(store, folder, status, ranges)
             found = (pair for pair in found if not failed or pair[1].outcome is not Outcome.SUCCEEDED)
         else:
-            found = _there(store, status, ranges, failed=failed, all_attempts=all_attempts)
+            found = _there(store, output, status, ranges, failed=failed, all_attempts=all_attempts)
         number = 0
         for task, attempt in found:
             number += 1
@@ -73,15 +75,17 @@ def _is_single(ranges: Ranges) -> bool:
 
 
 def _there(
-    store: Reader, status: JobStatus, ranges: Ranges, *, failed: bool, all_attempts: bool
+    store: Reader, output: TaskOutput, status: JobStatus, ranges: Ranges, *, failed: bool, all_attempts: bool
 ) -> Iterator[tuple[TaskId, Attempt]]:
     """Attempts by task, then by number."""
     states = (TaskState.FAILED,) if failed else ()
     ids = [view.task for view in store.tasks(status.id, states=states, ids=ranges)]
     for start in range(0, len(ids), _TASKS_AT_ONCE):
         part = ids[start : start + _TASKS_AT_ONCE]
+        wanted = merged([(task, task) for task in part])
+        output.gather(wanted)
         kept: dict[TaskId, list[Attempt]] = {}
-        for _, task, attempt in store.attempts(status.id, ids=[(task, task) for task in part]):
+        for _, task, attempt in store.attempts(status.id, ids=wanted):
             attempts = kept.setdefault(task, [])
             if not all_attempts:
                 attempts.clear()
@@ -91,12 +95,12 @@ def _there(
                 yield task, attempt
 
 
-def _following(store: Reader, folder: Path, status: JobStatus, ranges: Ranges) -> Iterator[tuple[TaskId, Attempt]]:
+def _following(store: AnyStore, folder: Path, status: JobStatus, ranges: Ranges) -> Iterator[tuple[TaskId, Attempt]]:
     """Attempts in the order they end, those that are there first."""
     row = 0
     while True:
         status = store.status(status.id)
-        settled = not open_count(status) or job_holder(folder, status.id) is None
+        settled = not open_count(status) or work_phase(store, folder)(status) == "stopped"
         for next_row, task, attempt in store.attempts(status.id, ids=ranges, since_row=row):
             row = next_row
             yield task, attempt
@@ -107,8 +111,8 @@ def _following(store: Reader, folder: Path, status: JobStatus, ranges: Ranges) -
 
 
 class _Printer:
-    def __init__(self, packs: Path, only: str | None, as_json: bool, *, headings: bool) -> None:
-        self._packs, self._only, self._as_json, self._headings = packs, only, as_json, headings
+    def __init__(self, output: TaskOutput, only: str | None, as_json: bool, *, headings: bool) -> None:
+        self._output, self._only, self._as_json, self._headings = output, only, as_json, headings
 
     def print(self, task: TaskId, attempt: Attempt) -> None:
         if self._as_json:
@@ -119,9 +123,9 @@ class _Printer:
             click.echo(f"== task {task}, attempt {attempt.number}, {attempt.outcome.value}{why}")
         sys.stdout.flush()
         if self._only is None:
-            copy_output(self._packs, attempt.output, sys.stdout.buffer, sys.stderr.buffer)
+            self._output.copy(task, attempt, sys.stdout.buffer, sys.stderr.buffer)
         else:
-            data = read_output(self._packs, attempt.output)[self._only == "stderr"]
+            data = self._output.read(task, attempt)[self._only == "stderr"]
             sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         sys.stderr.buffer.flush()
@@ -129,7 +133,7 @@ class _Printer:
     def _print_json(self, task: TaskId, attempt: Attempt) -> None:
         from ergates.cli.json_output import plain, print_json_line
 
-        stdout, stderr = read_output(self._packs, attempt.output)
+        stdout, stderr = self._output.read(task, attempt)
         texts = {"stdout": stdout, "stderr": stderr}
         shown = {name: data.decode("utf-8", "surrogateescape") for name, data in texts.items()}
         if self._only is not None:

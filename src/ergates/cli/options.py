@@ -89,6 +89,24 @@ def _task_resource(text: str) -> tuple[str, int]:
     return name, int(value)
 
 
+def _alternative(text: str) -> Any:
+    from ergates.taskqueue.inputs.needs import parse_alternative
+
+    return parse_alternative(text)
+
+
+def _role(text: str) -> Any:
+    from ergates.taskqueue.inputs.needs import parse_role
+
+    return parse_role(text)
+
+
+def _data(text: str) -> str:
+    from ergates.taskqueue.inputs.needs import checked_data
+
+    return checked_data(text)
+
+
 def _halt(text: str) -> Any:
     from ergates.taskqueue.halt import parse_halt
 
@@ -103,6 +121,9 @@ USD = Parsed("usd", _usd_micros)
 PAIR = Parsed("name=value", _pair)
 NODE_RESOURCE = Parsed("name=amount", _node_resource)
 TASK_RESOURCE = Parsed("name=amount", _task_resource)
+ALTERNATIVE = Parsed("alternative", _alternative)
+ROLE = Parsed("role", _role)
+DATA = Parsed("place", _data)
 HALT = Parsed("rule", _halt)
 
 
@@ -118,18 +139,42 @@ def applied(options: Iterable[Callable[[Any], Any]]) -> Callable[[F], F]:
     return decorate
 
 
-common_options = applied(
-    (
-        click.option(
-            "--state",
-            "state_dir",
-            metavar="DIR",
-            envvar="ERGATES_STATE",
-            help="Where jobs, results and outputs are kept.  [default: .ergates]",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people."),
-    )
+def _remember_store(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Kept for `opened.py`, with where it was said: an argument must hold no password, the environment may."""
+    from click.core import ParameterSource
+
+    if value is not None:
+        source = ctx.get_parameter_source(param.name or "")
+        origins = {
+            ParameterSource.ENVIRONMENT: "ERGATES_STORE",
+            ParameterSource.DEFAULT_MAP: "store in the configuration",
+        }
+        ctx.meta["ergates.store"] = (value, "--store" if source is None else origins.get(source, "--store"))
+
+
+_state = click.option(
+    "--state",
+    "state_dir",
+    metavar="DIR",
+    envvar="ERGATES_STATE",
+    help="Where jobs, results and outputs are kept.  [default: .ergates]",
 )
+_store = click.option(
+    "--store",
+    "store_url",
+    metavar="URL|FILE",
+    envvar="ERGATES_STORE",
+    expose_value=False,
+    callback=_remember_store,
+    help="The cluster's store: redis://[USER@]HOST[:PORT][?queue=NAME], rediss://, redis+sentinel://, unix://, or a store file;"
+    " `embedded` is the one of this directory.  [default: embedded]",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
+
+common_options = applied((_state, _store, _json))
+"""Of commands that work on a store: cli/opened.py opens the one that was meant."""
+local_options = applied((_state, _json))
+"""Of commands that are about this machine only."""
 
 
 def examples(*lines: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ergates.cli.jobs import choose_job
-from ergates.cli.opened import job_holder, opened_store
+from ergates.cli.opened import how_to_run, opened_store, work_phase
 from ergates.cli.options import common_options, examples
 from ergates.clock import SystemClock
 from ergates.errors import UsageError
@@ -21,11 +21,11 @@ def command(job: str | None, state_dir: str | None, as_json: bool) -> None:
         if status.phase in ("finished", "cancelled"):
             raise UsageError(f"{status.id} is {status.phase}, there is nothing to resume")
         store.set_phase(status.id, "active", SystemClock().now_ns())
-        running = job_holder(folder, status.id) is not None
+        idle = work_phase(store, folder)(status) == "stopped"
+        how = f"; run it: {how_to_run(store, status.id)}" if idle else ""
     if as_json:
         from ergates.cli.json_output import print_json
 
         print_json({"job": status.id, "phase": "active"})
     else:
-        how = "" if running else f"; run it: erg run --job {status.id}"
         click.echo(f"{status.id}: goes on{how}")

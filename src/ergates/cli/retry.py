@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ergates.cli.opened import job_holder, opened_store
+from ergates.cli.opened import how_to_run, opened_store, work_phase
 from ergates.cli.options import common_options, examples
 from ergates.cli.selected import all_of, selected
 from ergates.cli.wording import plural
@@ -25,7 +25,8 @@ def command(tasks: tuple[str, ...], state_dir: str | None, as_json: bool) -> Non
     with opened_store(state_dir) as (store, folder):
         status, ranges = selected(store, tasks)
         number = store.retry(status.id, all_of(status, ranges), SystemClock().now_ns())
-        running = job_holder(folder, status.id) is not None
+        idle = work_phase(store, folder)(status) == "stopped"
+        how = f"; run it: {how_to_run(store, status.id)}" if idle else ""
     if as_json:
         from ergates.cli.json_output import print_json
 
@@ -33,5 +34,4 @@ def command(tasks: tuple[str, ...], state_dir: str | None, as_json: bool) -> Non
     elif not number:
         click.echo(f"{status.id}: nothing to try again, no task of these is failed or cancelled")
     else:
-        how = "" if running else f"; run it: erg run --job {status.id}"
         click.echo(f"{status.id}: {plural(number, 'task')} back in the queue{how}")

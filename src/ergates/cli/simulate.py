@@ -9,7 +9,7 @@ from typing import get_args
 
 import click
 
-from ergates.cli.options import Parsed, common_options, examples
+from ergates.cli.options import Parsed, examples, local_options
 from ergates.cli.tables import Column, table_lines
 from ergates.cli.terminal import width_of
 from ergates.simulation.scenarios import SCENARIOS
@@ -52,7 +52,7 @@ def command() -> None:
 @click.option("--faults", is_flag=True, help="Let nodes, network and store fail for a minute first.")
 @click.option("--check", is_flag=True, help="Check the laws after every event.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Simulate so many at once.")
-@common_options
+@local_options
 def queue(
     scenario: str,
     policies: tuple[str, ...],

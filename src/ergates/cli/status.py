@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ergates.cli.jobs import choose_job, open_count, shown_phase
-from ergates.cli.opened import job_holder, opened_store
+from ergates.cli.opened import AnyStore, how_to_run, opened_store, work_phase
 from ergates.cli.options import DURATION, common_options, examples
 from ergates.cli.status_lines import job_lines, jobs_lines
 from ergates.cli.terminal import LiveArea, width_of
@@ -48,7 +48,7 @@ def command(job: str | None, watch: bool, interval: int, state_dir: str | None, 
         _watch(store, folder, job, interval)
 
 
-def _watch(store: Reader, folder: Path, job: str | None, interval_ns: int) -> None:
+def _watch(store: AnyStore, folder: Path, job: str | None, interval_ns: int) -> None:
     live = LiveArea(sys.stdout) if sys.stdout.isatty() else None
     while True:
         lines, settled = _lines(store, folder, job)
@@ -63,20 +63,18 @@ def _watch(store: Reader, folder: Path, job: str | None, interval_ns: int) -> No
         click.echo()
 
 
-def _lines(store: Reader, folder: Path, job: str | None) -> tuple[list[str], bool]:
+def _lines(store: AnyStore, folder: Path, job: str | None) -> tuple[list[str], bool]:
     now_ns = SystemClock().now_ns()
     width = width_of(sys.stdout, 100)
     if job is None:
         statuses = store.jobs()
-        phases = [shown_phase(status, _holder(folder, status)) for status in statuses]
+        work = work_phase(store, folder)
+        phases = [shown_phase(status, work) for status in statuses]
         return jobs_lines(statuses, phases, now_ns, width), all(open_count(status) == 0 for status in statuses)
     status = choose_job(store, job)
-    phase = shown_phase(status, _holder(folder, status))
-    return job_lines(status, phase, _reasons(store, status), now_ns, width), open_count(status) == 0
-
-
-def _holder(folder: Path, status: JobStatus) -> int | None:
-    return job_holder(folder, status.id) if open_count(status) else None
+    phase = shown_phase(status, work_phase(store, folder))
+    lines = job_lines(status, phase, _reasons(store, status), now_ns, width, how_to_run(store, status.id))
+    return lines, open_count(status) == 0
 
 
 def _reasons(store: Reader, status: JobStatus) -> list[tuple[str, int]]:
@@ -89,12 +87,13 @@ def _reasons(store: Reader, status: JobStatus) -> list[tuple[str, int]]:
     return sorted(counted.items(), key=lambda item: -item[1])
 
 
-def _facts(store: Reader, folder: Path, job: str | None) -> object:
+def _facts(store: AnyStore, folder: Path, job: str | None) -> object:
     from ergates.cli.json_output import plain
 
+    work = work_phase(store, folder)
+
     def one(status: JobStatus) -> dict[str, object]:
-        phase = shown_phase(status, _holder(folder, status))
-        return {**plain(status), "shown_phase": phase, "open": open_count(status)}
+        return {**plain(status), "shown_phase": shown_phase(status, work), "open": open_count(status)}
 
     if job is None:
         return [one(status) for status in store.jobs()]

@@ -69,7 +69,14 @@ def jobs_lines(statuses: Sequence[JobStatus], phases: Sequence[str], now_ns: int
     return table_lines(columns, rows, width)
 
 
-def job_lines(status: JobStatus, phase: str, reasons: Sequence[tuple[str, int]], now_ns: int, width: int) -> list[str]:
+def job_lines(
+    status: JobStatus,
+    phase: str,
+    reasons: Sequence[tuple[str, int]],
+    now_ns: int,
+    width: int,
+    how_to_run: str,
+) -> list[str]:
     """Everything the counters know of one job.
 
     Args:
@@ -78,6 +85,7 @@ def job_lines(status: JobStatus, phase: str, reasons: Sequence[tuple[str, int]],
         reasons: why tasks failed, with how many (perhaps not of all of them).
         now_ns: for "ago".
         width: of the terminal.
+        how_to_run: what to type when nobody works on it.
     """
     name = f" {clean(status.name)}" if status.name else ""
     lines = [f"{status.id}{name}: {phase}, submitted {ago(status.submitted_ns, now_ns)}"]
@@ -104,7 +112,7 @@ def job_lines(status: JobStatus, phase: str, reasons: Sequence[tuple[str, int]],
     if reasons:
         lines.append(f"  what they printed: erg logs --failed {status.id}")
     if phase == "stopped":
-        lines.append(f"  nobody runs it now; go on with: erg run --job {status.id}")
+        lines.append(f"  nobody runs it now; go on with: {how_to_run}")
     elif phase == "paused":
         lines.append(f"  go on with: erg resume {status.id}")
     return lines

@@ -7,7 +7,7 @@ import time
 import click
 
 from ergates.cli.jobs import choose_job, open_count, shown_phase
-from ergates.cli.opened import job_holder, opened_store
+from ergates.cli.opened import how_to_run, opened_store, work_phase
 from ergates.cli.options import DURATION, common_options, examples
 from ergates.cli.wording import count, plural
 from ergates.clock import SystemClock
@@ -36,9 +36,9 @@ def command(job: str | None, timeout: int | None, state_dir: str | None, as_json
         while open_count(status) and status.phase != "cancelled":
             if timeout is not None and clock.now_ns() - started_ns >= timeout:
                 break
-            if not warned and shown_phase(status, job_holder(folder, status.id)) in ("stopped", "paused"):
+            if not warned and shown_phase(status, work_phase(store, folder)) in ("stopped", "paused"):
                 warned = True
-                _warn(status)
+                _warn(status, how_to_run(store, status.id))
             time.sleep(pause_s)
             pause_s = min(_LOOK_S_MAX, pause_s * 1.5)
             status = store.status(status.id)
@@ -53,7 +53,7 @@ def command(job: str | None, timeout: int | None, state_dir: str | None, as_json
     return 0 if status.counts.get("done", 0) == status.total else 1
 
 
-def _warn(status: JobStatus) -> None:
-    how = f"erg resume {status.id}" if status.phase == "paused" else f"erg run --job {status.id}"
+def _warn(status: JobStatus, how_to_run: str) -> None:
+    how = f"erg resume {status.id}" if status.phase == "paused" else how_to_run
     what = "is paused" if status.phase == "paused" else "is run by nobody now"
     click.echo(f"erg: {status.id} {what}; it goes on after: {how}", err=True)
