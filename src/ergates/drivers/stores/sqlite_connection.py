@@ -25,7 +25,7 @@ CACHE_KIB = 16 * 1024
 WAL_KEPT_BYTES = 32 * 1024**2
 """After a large submission the write-ahead log is cut back to this."""
 
-_NO_ROOM = frozenset(
+NO_ROOM = frozenset(
     {
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR_WRITE,
@@ -204,7 +204,7 @@ def _create_private(path: Path) -> None:
 
 def _in_words(error: sqlite3.Error, path: Path) -> ErgatesError:
     code = getattr(error, "sqlite_errorcode", None)
-    if code in _NO_ROOM:
+    if code in NO_ROOM:
         return StoreFullError(f"{path}: no room to write ({error}). Nothing was changed; free some space there")
     primary = None if code is None else code & 0xFF
     match primary:
