@@ -173,6 +173,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for pro
 
 common_options = applied((_state, _store, _json))
 """Of commands that work on a store: cli/opened.py opens the one that was meant."""
+cluster_options = applied((_store, _json))
+"""Of commands that are about a cluster only: no state directory belongs to them."""
 local_options = applied((_state, _json))
 """Of commands that are about this machine only."""
 

@@ -12,6 +12,8 @@ VERBS = {
     "list": "Who works, where, on what, and how each stands.",
     "set": "Change limits and labels of workers that run.",
     "drain": "Let workers end what runs and start nothing new.",
+    "up": "Start workers on other hosts over ssh.",
+    "down": "Drain workers that `up` started, and see that nothing is left.",
 }
 
 

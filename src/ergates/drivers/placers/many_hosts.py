@@ -103,7 +103,6 @@ class ManyHosts:
         parallel: hosts at a time.
         wait_s: how long a host may still boot.
         connect_timeout_s: of one try.
-        told: called with all reports whenever one changes.
     """
 
     def __init__(
@@ -113,12 +112,16 @@ class ManyHosts:
         parallel: int = 32,
         wait_s: float = 0.0,
         connect_timeout_s: int = 10,
-        told: Told | None = None,
     ) -> None:
-        self.ssh, self.wait_s, self._told = ssh, wait_s, told
+        self.ssh, self.wait_s = ssh, wait_s
         self.greeting_s = GREETING_TIMEOUT_S + connect_timeout_s
         self.places = asyncio.Semaphore(parallel)
         self.reports: list[HostReport] = []
+        self._told: Told | None = None
+
+    def listen(self, told: Told) -> None:
+        """Have `told` called with all reports whenever one changes."""
+        self._told = told
 
     def tell(self) -> None:
         if self._told is not None:
