@@ -26,11 +26,11 @@ from store_rig import (
 )
 
 from ergates.cluster.job import JobSpec, RetryLimits
-from ergates.cluster.task import JobId, Stdin, TaskId, TaskSpec
+from ergates.cluster.task import Alternative, JobId, Requirement, Stdin, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.errors import UnknownJobError, UsageError
 from ergates.taskqueue.store import Cancelled, Done, Failed, PastPeak, Returned
-from ergates.units import Bytes, Nanoseconds
+from ergates.units import Bytes, MilliCpus, Nanoseconds
 
 EVERYTHING = [
     TaskSpec(command="echo 'a: ü' # \t\0 nul"),
@@ -56,6 +56,24 @@ EVERYTHING = [
         input_bytes=Bytes(9),
     ),
     TaskSpec(command="file in", stdin=Stdin(path="in.txt"), input_bytes=Bytes(0)),
+    TaskSpec(
+        command=("simulate", "--all"),
+        requirement=Requirement(
+            cpus_milli=MilliCpus(2000),
+            resources=(("gpus", 1), ("licences", 2)),
+            alternatives=(Alternative(cpus_milli=MilliCpus(500), resources=(("gpus", 2),)), Alternative()),
+            labels=(("arch", "x86"), ("zone", "ü")),
+            paths=("/data/traces", "/opt/ü"),
+            min_time_ns=Nanoseconds(1_800_000_000_000),
+        ),
+        inputs=("traces/1.gz", "s3://bucket/two words"),
+        outputs=("out/*.csv",),
+    ),
+    TaskSpec(
+        command="client {x}",
+        requirement=Requirement(nodes=3, roles=(("server", 1), ("client", 2))),
+        role_commands=(("server", "serve --port 1"), ("client", ("client", ""))),
+    ),
 ]
 
 
@@ -67,14 +85,15 @@ class SubmitContract:
         assert [view.spec for view in rig.open().tasks(job)] == EVERYTHING
         register(rig.store)
         leases = {lease.task: lease for lease in take(rig.store, 20)}
-        assert [leases[TaskId(number)].spec for number in (1, 2, 3, 4, 5, 7)] == EVERYTHING[:5] + EVERYTHING[6:]
+        assert [leases[TaskId(number)].spec for number in (1, 2, 3, 4, 5, 7, 8)] == EVERYTHING[:5] + EVERYTHING[6:8]
         finish(rig.store, leases.values())
         assert [lease.spec for lease in take(rig.store, 1)] == [EVERYTHING[5]]
 
     def test_a_job_comes_back_as_it_was_submitted(self, rig: Rig) -> None:
         spec = JobSpec(
-            key="k", name="n", cwd="/x", retry_limits=RetryLimits(failures=3), max_failed_tasks=4, env={"A": "b"}
-        )
+            key="k", name="n", cwd="/x", retry_limits=RetryLimits(failures=3), max_failed_tasks=4, env={"A": "b"},
+            data="s3://bucket/folder",
+        )  # fmt: skip
         made = rig.store.submit(spec, lines(2), at(0))
         assert rig.open().spec(made.id) == spec
         status = rig.open().status(made.id)

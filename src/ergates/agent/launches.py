@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping
 
 from ergates.cluster.job import JobSpec
+from ergates.cluster.task import Requirement
 from ergates.taskqueue.command import argv_of
 from ergates.taskqueue.launching import AttemptKey, Launch
 from ergates.taskqueue.node_events import StartAttempt
+from ergates.taskqueue.slots import Choice, choices_of
 from ergates.taskqueue.store import Lease
 from ergates.units import Nanoseconds
 
@@ -29,9 +31,15 @@ class LaunchBuilder:
         self._container_env = {**spec.env, "ERG_JOB_ID": job}
 
     def build(self, lease: Lease, start: StartAttempt) -> Launch:
-        """One launch. Tasks see ERG_JOB_ID, ERG_TASK_ID and ERG_ATTEMPT, and CUDA_VISIBLE_DEVICES for indexed GPUs."""
+        """One launch. Tasks see ERG_JOB_ID, ERG_TASK_ID and ERG_ATTEMPT, and CUDA_VISIBLE_DEVICES for indexed GPUs.
+
+        What was given to one that asked for more than a core is in ERG_CPUS and ERG_RESOURCES.
+        """
         task = lease.spec
+        held: Choice = start.alternative or task.requirement
         changes = {"ERG_TASK_ID": str(lease.task), "ERG_ATTEMPT": str(lease.attempt)}
+        if task.requirement.alternatives or task.requirement.resources:
+            changes |= _given(task.requirement, held)
         for name, indices in start.indices:
             listed = ",".join(map(str, indices))
             changes[f"ERG_{name.upper()}"] = listed
@@ -55,6 +63,20 @@ class LaunchBuilder:
             image=task.image,
             mounts=task.mounts,
             memory_limit_bytes=task.requirement.memory_bytes or None if task.kind == "container" else None,
-            cpus_milli=task.requirement.cpus_milli,
+            cpus_milli=held.cpus_milli,
             output_job=self._job,
         )
+
+
+def _given(requirement: Requirement, held: Choice) -> dict[str, str]:
+    """Variables that tell a task which of its alternatives it got; devices it did not get are hidden from it."""
+    given = {
+        "ERG_CPUS": f"{held.cpus_milli / 1000:g}",
+        "ERG_RESOURCES": ",".join(f"{name}={amount}" for name, amount in held.resources),
+    }
+    got = {name for name, _ in held.resources}
+    for choice in choices_of(requirement):
+        for name, _ in choice.resources:
+            if name not in got:
+                given |= dict.fromkeys(_VISIBLE_DEVICES.get(name, ()), "")
+    return given

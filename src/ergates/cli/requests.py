@@ -11,6 +11,8 @@ from ergates.cli.input_files import InputFiles
 from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.node import NamedResource
 from ergates.errors import UsageError
+from ergates.taskqueue.command import has_unclosed_quote
+from ergates.taskqueue.inputs.needs import checked_path, gang_size
 from ergates.taskqueue.inputs.request import InputRequest, PipeOptions, TaskDefaults, with_words
 from ergates.taskqueue.inputs.source import ParsedInput, derive_key, read_tasks
 from ergates.taskqueue.inputs.template import has_positional
@@ -25,14 +27,15 @@ def input_request(words: tuple[str, ...], options: Options) -> InputRequest:
     Raises:
         UsageError: words that do not fit together, or a single word that is neither a file nor a program.
     """
+    cwd = os.path.abspath(options["cwd"] or ".")
     request = InputRequest(
         format=options["format"],
         parameters=options["param"],
         grid=options["params"],
         colsep=options["colsep"],
         pipe=_pipe(options),
-        defaults=_task_defaults(options),
-        cwd=os.path.abspath(options["cwd"] or "."),
+        defaults=_task_defaults(options, cwd),
+        cwd=cwd,
         keep_going=options["keep_going"],
     )
     if not os.path.isdir(request.cwd):
@@ -56,6 +59,7 @@ def job_of(parsed: ParsedInput, key: str, request: InputRequest, options: Option
         aging_ns=options["aging"],
         env=said.env,
         labels={**said.labels, **dict(options["label"])},
+        data=options["data"] or said.data or "",
     )
 
 
@@ -88,6 +92,7 @@ def run_settings(options: Options, state_dir: str) -> RunSettings:
         memory_policy=options["memory_policy"],
         pin=options["pin"],
         resources=resources,
+        node_labels=dict(options["node_label"]),
         price_usd_micros_per_hour=_optional(UsdMicros, options["price"]),
         grace_ns=Nanoseconds(options["grace"]),
         halt=parse_halt(options["halt"]) if options["halt"] else None,
@@ -97,7 +102,8 @@ def run_settings(options: Options, state_dir: str) -> RunSettings:
     )
 
 
-def _task_defaults(options: Options) -> TaskDefaults:
+def _task_defaults(options: Options, cwd: str) -> TaskDefaults:
+    requires = tuple(os.path.join(cwd, path) for path in options["requires"])
     return TaskDefaults(
         cpus_milli=options["cpus_per_task"],
         memory_bytes=options["memory_per_task"],
@@ -109,7 +115,27 @@ def _task_defaults(options: Options) -> TaskDefaults:
         labels=dict(options["label"]),
         image=options["image"],
         mounts=options["mount"] or None,
+        alternatives=options["alternatives"] or None,
+        require_labels=dict(options["require_label"]),
+        requires=tuple(checked_path(os.path.normpath(path)) for path in requires) or None,
+        min_time_ns=options["min_time"],
+        nodes=_gang(options),
+        roles=options["role"] or None,
+        inputs=options["inputs"] or None,
+        outputs=options["outputs"] or None,
     )
+
+
+def _gang(options: Options) -> int | None:
+    try:
+        gang_size(options["nodes"], options["role"])
+    except ValueError as error:
+        raise UsageError(f"--role: {error}") from None
+    for role in options["role"]:
+        if isinstance(role.command, str) and has_unclosed_quote(role.command):
+            raise UsageError(f"--role {role.name}: a quote of its command is opened and never closed")
+    nodes: int | None = options["nodes"]
+    return nodes
 
 
 def _pipe(options: Options) -> PipeOptions | None:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import click
 
-from ergates.cli.options import BYTES, CPUS, DURATION, HALT, NODE_RESOURCE, PAIR, TASK_RESOURCE, USD, applied
+from ergates.cli.options import (
+    ALTERNATIVE,
+    BYTES,
+    CPUS,
+    DATA,
+    DURATION,
+    HALT,
+    NODE_RESOURCE,
+    PAIR,
+    ROLE,
+    TASK_RESOURCE,
+    USD,
+    applied,
+)
 
 LIST_MARKS = (":::", ":::+", "::::", "::::+")
 
@@ -54,6 +67,20 @@ task_options = applied(
         click.option("--env", type=PAIR, multiple=True, metavar="NAME=VALUE", help="A variable for the tasks."),
         click.option("--label", type=PAIR, multiple=True, metavar="NAME=VALUE", help="A label, for reports."),
         click.option("--cwd", metavar="DIR", help="Where the tasks run.  [default: here]"),
+        click.option("--or", "alternatives", type=ALTERNATIVE, multiple=True, metavar="cpus=N,NAME=N",
+                     help="What one task would do with instead, where the cores and resources above are not free."),
+        click.option("--require-label", type=PAIR, multiple=True, metavar="NAME=VALUE",
+                     help="Only nodes with this label run the tasks: arch=x86."),
+        click.option("--requires", multiple=True, metavar="PATH", help="Only nodes where PATH exists run the tasks."),
+        click.option("--min-time", type=DURATION, metavar="TIME",
+                     help="Only workers that have so long to live start a task."),
+        click.option("--nodes", type=click.IntRange(1), metavar="N", help="One task starts on N nodes at once (a gang)."),
+        click.option("--role", type=ROLE, multiple=True, metavar="NAME=COUNT[:COMMAND]",
+                     help="Members of a gang, and what they run instead: server=1:'./serve {port}'."),
+        click.option("--input", "--input-file", "inputs", multiple=True, metavar="PATH",
+                     help="A file or folder brought to the node before a task starts; {NAME} is filled in."),
+        click.option("--output-file", "outputs", multiple=True, metavar="PATH",
+                     help="A file, folder or pattern brought back after a task succeeded; {NAME} is filled in."),
         click.option("--image", metavar="IMAGE", help="Run the tasks in containers of this image."),
         click.option("--mount", multiple=True, metavar="HOST:CONTAINER[:ro]", help="A folder the containers see."),
     )
@@ -61,6 +88,8 @@ task_options = applied(
 
 job_options = applied(
     (
+        click.option("--data", type=DATA, metavar="URL",
+                     help="Where --input comes from and --output-file goes to: s3://bucket/folder, host:/folder."),
         click.option("--key", metavar="NAME", help="Names the job for resuming.  [default: derived from its input]"),
         click.option("--name", metavar="NAME", help="What people see.  [default: the file, or the template]"),
         click.option("--cached", is_flag=True, help="Do not run a finished job again; -o or -k print what it printed."),
@@ -74,7 +103,7 @@ job_options = applied(
             "--dry-run", is_flag=True, help="Print the commands as they would be run, and how many; run nothing."
         ),
     )
-)
+)  # fmt: skip
 
 node_options = applied(
     (
@@ -86,6 +115,8 @@ node_options = applied(
                      help="Learn and pack; distComp's thresholds; or fixed slots that never give back."),
         click.option("--resource", type=NODE_RESOURCE, multiple=True, metavar="NAME=...",
                      help="What this machine has: gpus=0,1 (indexed) or licences=4 (counted)."),
+        click.option("--node-label", type=PAIR, multiple=True, metavar="NAME=VALUE",
+                     help="A label of this machine, for tasks with --require-label."),
         click.option("--pin", is_flag=True, help="Give every task cores of its own."),
         click.option("--price", type=USD, metavar="USD", help="Price of this machine an hour, for the costs."),
         click.option("--halt", type=HALT, metavar="RULE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -13,7 +14,11 @@ from ergates.cli.requests import job_of, read_input
 from ergates.cli.wording import count, plural
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobStatus
+from ergates.cluster.task import TaskSpec
+from ergates.drivers.stores.sqlite import SqliteStore
+from ergates.errors import InputError
 from ergates.taskqueue.inputs.lines import Problems
+from ergates.taskqueue.inputs.source import ParsedInput
 from ergates.taskqueue.store import Submitted, Submitter
 
 _PROBLEMS_SHOWN = 5
@@ -27,9 +32,23 @@ def submit_input(store: Submitter, words: tuple[str, ...], options: dict[str, An
     """
     request, parsed, key = read_input(words, options, files)
     job = job_of(parsed, key, request, options)
-    submitted = store.submit(job, parsed.tasks, SystemClock().now_ns(), again=not options["cached"])
+    tasks = _of_one_machine(parsed) if isinstance(store, SqliteStore) else parsed.tasks
+    submitted = store.submit(job, tasks, SystemClock().now_ns(), again=not options["cached"])
     _tell_problems(parsed.problems)
     return submitted
+
+
+def _of_one_machine(parsed: ParsedInput) -> Iterator[TaskSpec]:
+    """The tasks, none of which may need several nodes at once."""
+    for number, task in enumerate(parsed.tasks, 1):
+        if task.requirement.nodes > 1:
+            raise InputError(
+                f"task {number} needs {task.requirement.nodes} nodes at once, and this store serves one machine",
+                source=parsed.source,
+                expected="tasks that run on one node",
+                hint="submit it to a cluster's store: erg submit --store redis://...",
+            )
+        yield task
 
 
 def announcement(status: JobStatus, *, resumed: bool) -> str:

@@ -70,6 +70,9 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
     input_bytes: int | None = None
     after: tuple[tuple[int, int], ...] = ()
     profile: Profile | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    role_commands: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
 
 
 def job_number(job: str) -> int:
@@ -167,6 +170,9 @@ class SpecDecoder:
                 "stdin": own.stdin,
                 "input_bytes": None if own.input_bytes is None else Bytes(own.input_bytes),
                 "after": own.after,
+                "inputs": own.inputs,
+                "outputs": own.outputs,
+                "role_commands": own.role_commands,
             }
         requirement = self.requirement(class_id)
         return TaskSpec(command=decode_command(command), priority=priority, requirement=requirement, **fields)

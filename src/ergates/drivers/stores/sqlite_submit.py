@@ -220,11 +220,13 @@ class JobWriter:
             if self._profile_count < PROFILES_MAX:
                 profile, own = self._write_profile(body), None
                 self._profiles[shared] = profile
-        if own is None and spec.payload is None and spec.stdin is None and spec.input_bytes is None and not spec.after:
+        plain = spec.payload is None and spec.stdin is None and spec.input_bytes is None and not spec.after
+        if own is None and plain and not (spec.inputs or spec.outputs or spec.role_commands):
             return profile or 0, None
         extra = Extra(
-            payload=spec.payload, stdin=spec.stdin, input_bytes=spec.input_bytes, after=spec.after, profile=own
-        )
+            payload=spec.payload, stdin=spec.stdin, input_bytes=spec.input_bytes, after=spec.after, profile=own,
+            inputs=spec.inputs, outputs=spec.outputs, role_commands=spec.role_commands,
+        )  # fmt: skip
         try:
             return profile or 0, msgspec.msgpack.encode(extra)
         except UnicodeEncodeError as error:

@@ -14,6 +14,13 @@ Keys of a task, in JSON Lines and TOML:
     cwd                directory
     after              id, number (1 is the first task) or range "1..100", or a list of these
     resources          {"gpus": 1}
+    or                 {"cpus": 1, "gpus": 1}, or a list of these: tried where cpus and resources are not free
+    require_labels     table of labels the node must carry
+    requires           absolute path that must exist on the node, or a list of these
+    min_time           "30m", or seconds: the worker must have that long to live
+    nodes              so many nodes start it at once
+    roles              {"server": 1, "client": {"count": 3, "command": "..."}}: members of a gang
+    inputs, outputs    paths that are brought to the node, or back; a text or a list; {#} is the task's number
     stdin              a text, or {"file": "path"}
     image, mounts      container image, list of "HOST:CONTAINER[:ro]"
     args, kwargs       arguments of a python task
@@ -23,17 +30,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
-from ergates.cluster.task import Stdin
+from ergates.cluster.task import Alternative, Stdin
+from ergates.taskqueue.inputs.needs import NODES_MAX, Role, alternative_of, checked_data, checked_path, role_of
 from ergates.taskqueue.inputs.request import TaskDefaults
 from ergates.units import Bytes, MilliCpus, Nanoseconds, parse_bytes, parse_duration
 
 SETTING_KEYS = (
     "priority", "cpus", "memory", "time_limit", "retries", "env", "labels", "cwd", "resources", "image", "mounts",
+    "or", "require_labels", "requires", "min_time", "nodes", "roles", "inputs", "outputs",
 )  # fmt: skip
 TASK_KEYS = (*SETTING_KEYS, "id", "name", "command", "type", "after", "stdin", "args", "kwargs")
 
+T = TypeVar("T")
 _COUNT_MAX = 1_000_000_000
 _CPUS_MAX = 1_000_000
 _INT64_MAX = 2**63 - 1
@@ -211,6 +221,56 @@ def _mounts(key: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _alternatives(key: str, value: Any) -> tuple[Alternative, ...]:
+    tables = value if isinstance(value, list) else [value]
+    if not tables or not all(isinstance(table, dict) for table in tables):
+        raise _wrong(key, value, 'a table such as {"cpus": 1, "gpus": 1}, or a list of these')
+    return tuple(_read(key, alternative_of, table) for table in tables)
+
+
+def _paths_needed(key: str, value: Any) -> tuple[str, ...]:
+    return tuple(_read(key, checked_path, path) for path in read_list(key, value))
+
+
+def _roles(key: str, value: Any) -> tuple[Role, ...]:
+    expected = 'a table such as {"server": 1, "client": {"count": 3, "command": "./client"}}'
+    if not isinstance(value, dict) or not value:
+        raise _wrong(key, value, expected)
+    roles = []
+    for name, each in value.items():
+        said = {"count": each} if isinstance(each, int) else each
+        if not isinstance(said, dict) or not {"count"} <= set(said) <= {"count", "command"}:
+            raise _wrong(f"{key}.{name}", each, expected)
+        count = read_count(f"{key}.{name}", said["count"], 1)
+        command = read_command(said["command"]) if "command" in said else None
+        roles.append(_read(key, role_of, name, count, command))
+    return tuple(roles)
+
+
+def _nodes(key: str, value: Any) -> int:
+    nodes = read_count(key, value, 1)
+    if nodes > NODES_MAX:
+        raise _wrong(key, value, f"a whole number from 1 to {NODES_MAX:,}")
+    return nodes
+
+
+def read_list(key: str, value: Any) -> tuple[str, ...]:
+    """A text or a list of texts, none of them empty."""
+    return tuple(read_text(key, each) for each in (value if isinstance(value, list) else [value]))
+
+
+def read_data(key: str, value: Any) -> str:
+    """Where the inputs of a job come from."""
+    return _read(key, checked_data, read_text(key, value))
+
+
+def _read(key: str, read: Callable[..., T], *values: object) -> T:
+    try:
+        return read(*values)
+    except ValueError as error:
+        raise FieldError(f"{key}: {error}", key=key) from None
+
+
 _SETTINGS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "priority": ("priority", _priority),
     "cpus": ("cpus_milli", _cpus),
@@ -223,6 +283,14 @@ _SETTINGS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "resources": ("resources", _resources),
     "image": ("image", read_text),
     "mounts": ("mounts", _mounts),
+    "or": ("alternatives", _alternatives),
+    "require_labels": ("require_labels", read_texts),
+    "requires": ("requires", _paths_needed),
+    "min_time": ("min_time_ns", _time_limit),
+    "nodes": ("nodes", _nodes),
+    "roles": ("roles", _roles),
+    "inputs": ("inputs", read_list),
+    "outputs": ("outputs", read_list),
 }
 
 

@@ -2,7 +2,7 @@
 
 JSON Lines stream; a TOML file is read whole. What the keys mean is in `record_fields.py`, `after` in `dependencies.py`.
 
-`[job]` may give key, name, cwd, env, labels, max_fails and `retry_limits` (failures, memory, losses, timeouts).
+`[job]` may give key, name, cwd, env, labels, max_fails, data and `retry_limits` (failures, memory, losses, timeouts).
 `[defaults]` takes the settings of a task (no command, id or after).
 """
 
@@ -22,6 +22,7 @@ from ergates.errors import InputError
 from ergates.taskqueue.command import too_long
 from ergates.taskqueue.inputs.dependencies import Record, resolve
 from ergates.taskqueue.inputs.lines import Problems, raw_lines, text_lines
+from ergates.taskqueue.inputs.needs import gang_size
 from ergates.taskqueue.inputs.record_fields import (
     SETTING_KEYS,
     TASK_KEYS,
@@ -30,6 +31,7 @@ from ergates.taskqueue.inputs.record_fields import (
     read_after,
     read_command,
     read_count,
+    read_data,
     read_id,
     read_stdin,
     read_text,
@@ -180,7 +182,14 @@ def _record(found: Any, line: int | None, defaults: TaskDefaults) -> Record:
     label = read_text("name", found["name"]) if isinstance(found.get("name"), str) else name
     if label is not None and "name" not in settings.labels:
         settings = msgspec.structs.replace(settings, labels={"name": label, **settings.labels})
-    spec = _spec(found, settings.over(defaults))
+    settings = settings.over(defaults)
+    try:
+        gang_size(settings.nodes, settings.roles or ())
+    except ValueError as error:
+        raise FieldError(str(error), key="roles" if "roles" in found else "nodes") from None
+    spec = _spec(found, settings)
+    for _, role_command in spec.role_commands:
+        _check_runnable(role_command, "roles")
     return Record(line, spec, name, read_after(found["after"]) if "after" in found else ())
 
 
@@ -226,19 +235,17 @@ def _payload(command: str | tuple[str, ...], found: Mapping[str, Any]) -> bytes:
         ) from None
 
 
-def _check_runnable(command: str | tuple[str, ...]) -> None:
+def _check_runnable(command: str | tuple[str, ...], key: str = "command") -> None:
     if isinstance(command, str):
         error = line_error(command, "", None)
         if error is not None:
-            raise FieldError(error.message, expected=error.expected, hint=error.hint, key="command")
+            raise FieldError(error.message, expected=error.expected, hint=error.hint, key=key)
     elif (reason := too_long(command)) is not None:
-        raise FieldError(
-            reason, expected="a shorter one", hint="put the long part into a file or into stdin", key="command"
-        )
+        raise FieldError(reason, expected="a shorter one", hint="put the long part into a file or into stdin", key=key)
 
 
 def _job_of(table: Mapping[str, Any]) -> JobDefaults:
-    check_keys(table, ("key", "name", "cwd", "env", "labels", "max_fails", "retry_limits"), "[job] table")
+    check_keys(table, ("key", "name", "cwd", "env", "labels", "max_fails", "retry_limits", "data"), "[job] table")
     limits = table.get("retry_limits")
     if limits is not None:
         if not isinstance(limits, dict):
@@ -253,6 +260,7 @@ def _job_of(table: Mapping[str, Any]) -> JobDefaults:
         labels=read_texts("labels", table.get("labels", {})),
         max_failed_tasks=read_count("max_fails", table["max_fails"], 1) if "max_fails" in table else None,
         retry_limits=limits,
+        data=read_data("data", table["data"]) if "data" in table else None,
     )
 
 

@@ -14,8 +14,9 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from ergates.cluster.job import RetryLimits
-from ergates.cluster.task import Kind, Requirement, TaskSpec
+from ergates.cluster.task import Alternative, Kind, Requirement, TaskSpec
 from ergates.errors import UsageError
+from ergates.taskqueue.inputs.needs import Role, gang_size
 from ergates.taskqueue.inputs.template import has_positional
 from ergates.units import Bytes, MilliCpus, Nanoseconds
 
@@ -33,8 +34,8 @@ STDIN = "-"
 class TaskDefaults(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Settings of tasks that say nothing themselves; None or empty where the user said nothing.
 
-    A task's own setting wins over the command line's, and that over the `[defaults]` of a TOML file. `env` and `labels`
-    are merged name by name, the others replaced.
+    A task's own setting wins over the command line's, and that over the `[defaults]` of a TOML file. `env`, `labels` and
+    `require_labels` are merged name by name, the others replaced.
     """
 
     cpus_milli: MilliCpus | None = None
@@ -50,27 +51,37 @@ class TaskDefaults(Struct, frozen=True, kw_only=True, omit_defaults=True):
     image: str | None = None
     """Runs commands in containers of this image."""
     mounts: tuple[str, ...] | None = None
+    alternatives: tuple[Alternative, ...] | None = None
+    require_labels: dict[str, str] = {}
+    """Labels the node must carry; `labels` are the task's own."""
+    requires: tuple[str, ...] | None = None
+    """Absolute paths that must exist on the node."""
+    min_time_ns: Nanoseconds | None = None
+    nodes: int | None = None
+    roles: tuple[Role, ...] | None = None
+    inputs: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
 
     def over(self, base: TaskDefaults) -> TaskDefaults:
         """These settings, and those of `base` where these say nothing."""
         given = {name: value for name, value in asdict(self).items() if value is not None and value != {}}
-        for merged in ("env", "labels"):
+        for merged in ("env", "labels", "require_labels"):
             if merged in given:
                 given[merged] = {**getattr(base, merged), **given[merged]}
         return replace(base, **given)
 
     def spec(self, command: str | tuple[str, ...], kind: Kind | None = None) -> TaskSpec:
-        """A task with these settings. `kind` None: `container` where there is an image, else `command`."""
+        """A task with these settings. `kind` None: `container` where there is an image, else `command`.
+
+        Raises:
+            ValueError: its roles do not fit together.
+        """
         kind = kind or ("container" if self.image else "command")
         return TaskSpec(
             command=command,
             kind=kind,
             priority=self.priority or 0,
-            requirement=Requirement(
-                cpus_milli=MilliCpus(1000) if self.cpus_milli is None else self.cpus_milli,
-                memory_bytes=self.memory_bytes or Bytes(0),
-                resources=self.resources or (),
-            ),
+            requirement=self._requirement(),
             time_limit_ns=self.time_limit_ns,
             retries=self.retries,
             env=self.env,
@@ -78,6 +89,23 @@ class TaskDefaults(Struct, frozen=True, kw_only=True, omit_defaults=True):
             labels=self.labels,
             image=self.image if kind == "container" else None,
             mounts=(self.mounts or ()) if kind == "container" else (),
+            inputs=self.inputs or (),
+            outputs=self.outputs or (),
+            role_commands=tuple((role.name, role.command) for role in self.roles or () if role.command is not None),
+        )
+
+    def _requirement(self) -> Requirement:
+        roles = self.roles or ()
+        return Requirement(
+            cpus_milli=MilliCpus(1000) if self.cpus_milli is None else self.cpus_milli,
+            memory_bytes=self.memory_bytes or Bytes(0),
+            resources=self.resources or (),
+            alternatives=self.alternatives or (),
+            labels=tuple(sorted(self.require_labels.items())),
+            paths=tuple(sorted(set(self.requires or ()))),
+            min_time_ns=self.min_time_ns or Nanoseconds(0),
+            nodes=gang_size(self.nodes, roles),
+            roles=tuple((role.name, role.count) for role in roles),
         )
 
 
@@ -91,6 +119,7 @@ class JobDefaults(Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
     max_failed_tasks: int | None = None
     retry_limits: RetryLimits | None = None
+    data: str | None = None
 
 
 class ArgumentList(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -24,6 +24,7 @@ from ergates.cluster.task import Stdin, TaskSpec
 from ergates.errors import InputError
 from ergates.taskqueue.command import too_long
 from ergates.taskqueue.inputs.blocks import blocks
+from ergates.taskqueue.inputs.filled import Fillings, fillings_of, numbered
 from ergates.taskqueue.inputs.lines import Problems, raw_lines
 from ergates.taskqueue.inputs.parameters import ValueGroup, cross, crossed_size, list_groups, parameter_group
 from ergates.taskqueue.inputs.request import STDIN, InputRequest, JobDefaults, OpenFile, input_files, shown_name
@@ -128,6 +129,9 @@ def _read_files(request: InputRequest, open_file: OpenFile, problems: Problems) 
             read = distcomp_tasks if chosen == "distcomp" else shell_tasks
             parts.append(read(open_file, name, request.defaults, problems))
     tasks = _not_empty(parts, source, problems)
+    defaults = request.defaults
+    if defaults.inputs or defaults.outputs or defaults.roles or "jsonl" in formats or "toml" in formats:
+        tasks = numbered(tasks, source, problems)
     return ParsedInput(tasks=tasks, total=total, name=job.name or source, source=source, job=job, problems=problems)
 
 
@@ -169,7 +173,7 @@ def _read_pipe(request: InputRequest, open_file: OpenFile, problems: Problems) -
             expected="a command that reads standard input: erg run --pipe wc",
         )
     cut = blocks(raw_lines(open_file, STDIN), request.pipe, shown_name(STDIN))
-    tasks = _piped(Template(request.template, {}, ()), cut, request, problems)
+    tasks = numbered(_piped(Template(request.template, {}, ()), cut, request, problems), SOURCE, problems)
     return ParsedInput(
         tasks=_not_empty([tasks], shown_name(STDIN), problems),
         total=None,
@@ -204,9 +208,10 @@ def _read_template(request: InputRequest, open_file: OpenFile, problems: Problem
     template = Template(request.template, named, positional)
     if template.is_value and (not positional or (request.template is None and named)):
         raise InputError("nothing to run", source=SOURCE, expected="a command, a template or a task file")
-    _check_used(template, groups, named)
+    fillings = fillings_of(request.defaults.spec(""), named, positional)
+    _check_used(template.used if fillings is None else template.used | fillings.used, groups, named)
     total = crossed_size(groups)
-    tasks = _filled(template, cross(groups), named, request, problems)
+    tasks = _filled(template, fillings, cross(groups), named, request, problems)
     source = groups[0].source if groups else SOURCE
     return ParsedInput(
         tasks=_not_empty([tasks], source, problems),
@@ -219,7 +224,12 @@ def _read_template(request: InputRequest, open_file: OpenFile, problems: Problem
 
 
 def _filled(
-    template: Template, rows: Iterator[Row], named: dict[str, int], request: InputRequest, problems: Problems
+    template: Template,
+    fillings: Fillings | None,
+    rows: Iterator[Row],
+    named: dict[str, int],
+    request: InputRequest,
+    problems: Problems,
 ) -> Iterator[TaskSpec]:
     """One task for each row. Named values become labels, so that results can be grouped by them."""
     prototype = request.defaults.spec("")
@@ -230,6 +240,8 @@ def _filled(
         try:
             command = template.command(row, number)
             error = _template_error(command, number)
+            if fillings is not None:
+                prototype = fillings.fill(prototype, row, number)
         except InputError as unquotable:
             error = unquotable
         if error is not None:
@@ -277,13 +289,13 @@ def _named_columns(names: list[str]) -> dict[str, int]:
     return named
 
 
-def _check_used(template: Template, groups: list[ValueGroup], named: dict[str, int]) -> None:
+def _check_used(used_columns: frozenset[int], groups: list[ValueGroup], named: dict[str, int]) -> None:
     """A `-p` that the template never names is an error; of a table one column must be used; `:::` may repeat a command."""
     for group in groups:
         columns = [name for name in group.names if name]
-        if not columns or any(named[name] in template.used for name in columns):
+        if not columns or any(named[name] in used_columns for name in columns):
             continue
-        used = [name for name, column in named.items() if column in template.used]
+        used = [name for name, column in named.items() if column in used_columns]
         nearest = get_close_matches(columns[0], used, n=1)
         hint = f"the template uses {{{nearest[0]}}}" if nearest else f"write {{{columns[0]}}} where its value belongs"
         what = f"the parameter {columns[0]} is" if len(columns) == 1 else "no column is"

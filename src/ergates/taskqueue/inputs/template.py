@@ -54,12 +54,15 @@ class Template:
         text: the command line as the user wrote it; None means that the values are the command.
         named: names of columns; repeated names are the caller's error.
         positional: columns that `{1}`, `{2}`, ... and `{}` mean, in order.
+        append: a text without placeholder gets the values appended.
 
     Raises:
         InputError: an unbound placeholder.
     """
 
-    def __init__(self, text: str | None, named: dict[str, int], positional: Sequence[int]) -> None:
+    def __init__(
+        self, text: str | None, named: dict[str, int], positional: Sequence[int], *, append: bool = True
+    ) -> None:
         self._everything = tuple(positional)
         self._placeholders: list[Placeholder] = []
         # GNU parallel: `{}` alone is no template at all, the value is the whole command line.
@@ -71,7 +74,7 @@ class Template:
         if "\0" in text:
             raise InputError("the template holds a NUL byte", source=SOURCE, expected="a command line")
         marked = _mark(text, named, self._everything, self._placeholders)
-        if not self._placeholders and self._everything and not named:
+        if append and not self._placeholders and self._everything and not named:
             self._placeholders.append(Placeholder(self._everything))
             marked += " \0" + "0\0"
         self.used = frozenset(column for each in self._placeholders for column in each.columns)
@@ -117,6 +120,26 @@ class Template:
                 expected="letters, digits and _ @ % + : , . / - there (after a backslash, <<, #, ` or inside ${ } and $(( )))",
                 hint='assign it to a variable first: x={name}; ... "$x" ...',
             ) from None
+
+
+class TextTemplate:
+    """A compiled text that is data, such as a path: values go in as they are, nothing is appended.
+
+    Raises:
+        InputError: an unbound placeholder.
+    """
+
+    def __init__(self, text: str, named: dict[str, int], positional: Sequence[int]) -> None:
+        self._placeholders: list[Placeholder] = []
+        self._pieces = _pieces(_mark(text, named, tuple(positional), self._placeholders))
+        self.used = frozenset(column for each in self._placeholders for column in each.columns)
+
+    def filled(self, row: Row, number: int) -> str:
+        """The text of one task."""
+        return "".join(
+            piece if isinstance(piece, str) else " ".join(self._placeholders[piece].values(row, number))
+            for piece in self._pieces
+        )
 
 
 def part_of(value: str, ending: str) -> str:
