@@ -39,5 +39,9 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("simulate", "Try scheduling policies on simulated machines."),
         ),
     ),
+    (
+        "Many machines",
+        (("worker", "Workers of a cluster: start, see, change, place on other hosts, take down."),),
+    ),
 )
 COMMANDS: dict[str, str] = {name: text for _, section in SECTIONS for name, text in section}
