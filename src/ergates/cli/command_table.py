@@ -43,5 +43,9 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "Many machines",
         (("worker", "Workers of a cluster: start, see, change, place on other hosts, take down."),),
     ),
+    (
+        "For scripts written for others",
+        (("distcomp", "distComp's manager: its verbs, filters and flags; takes over a live queue."),),
+    ),
 )
 COMMANDS: dict[str, str] = {name: text for _, section in SECTIONS for name, text in section}

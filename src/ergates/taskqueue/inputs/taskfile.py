@@ -116,6 +116,11 @@ def distcomp_tasks(open_file: OpenFile, name: str, defaults: TaskDefaults, probl
             problems.meet(error)
 
 
+def fits_distcomp(line: str) -> bool:
+    """Whether a line has distComp's form."""
+    return _DISTCOMP.fullmatch(line) is not None
+
+
 def line_error(line: str, source: str, number: int | None, raw: bytes = b"") -> InputError | None:
     """What makes a command line impossible to run, if anything does."""
     if "\0" in line:
