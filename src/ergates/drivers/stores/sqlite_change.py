@@ -42,7 +42,7 @@ def edit(
     """See Editor.edit."""
     number = job_number(job)
     wanted = {task_row(number, task): change for task, change in changes if 1 <= task <= ID_MASK}
-    with db.write(now_ns) as store_ns:
+    with db.write(now_ns, durable=True) as store_ns:
         found = db.raw.execute("SELECT range_levels FROM jobs WHERE id = ?", (number,)).fetchone()
         if found is None:
             raise unknown_job(job)

@@ -56,6 +56,7 @@ class StoreConnection:
         with self.translated():
             self.raw = _open(path, journal)
         self._inode = _inode(path)
+        self._wal = self.raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
     def close(self) -> None:
         self.raw.close()
@@ -63,12 +64,13 @@ class StoreConnection:
     # --- transactions -------------------------------------------------------------------------
 
     @contextmanager
-    def write(self, now_ns: int) -> Iterator[int]:
+    def write(self, now_ns: int, *, durable: bool = False) -> Iterator[int]:
         """One transaction that holds the write lock from the start; yields store time, nothing is kept on an error.
 
-        `now_ns` 0 is for calls that bring no time.
+        `now_ns` 0 is for calls that bring no time. What people told us is `durable`: once we say that it is done, a power
+        cut does not undo it. What a machine did in its last second may be done again instead.
         """
-        with self.translated():
+        with self.translated(), self._synced(durable):
             if _inode(self.path) != self._inode:  # SQLite would go on writing to what nobody can find any more
                 raise StoreError(f"{self.path}: the store was removed or replaced while it was in use")
             self.raw.execute("BEGIN IMMEDIATE")
@@ -83,6 +85,18 @@ class StoreConnection:
             except BaseException:
                 self._roll_back()
                 raise
+
+    @contextmanager
+    def _synced(self, durable: bool) -> Iterator[None]:
+        """Let the transaction inside end only when it is on the disk."""
+        if not durable or not self._wal:
+            yield
+            return
+        self.raw.execute("PRAGMA synchronous = FULL")
+        try:
+            yield
+        finally:
+            self.raw.execute("PRAGMA synchronous = NORMAL")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

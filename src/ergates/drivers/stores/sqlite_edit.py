@@ -36,7 +36,7 @@ def set_phase(db: StoreConnection, job: str, phase: str, now_ns: int) -> None:
     if phase not in ("active", "paused", "cancelled"):
         raise UsageError(f"a job can be made active, paused or cancelled, not {phase!r}")
     number = job_number(job)
-    with db.write(now_ns) as store_ns:
+    with db.write(now_ns, durable=True) as store_ns:
         before, finished_ns, _ = _job(db, job, number)
         if finished_ns is not None or before == phase:
             return
@@ -54,7 +54,7 @@ def set_phase(db: StoreConnection, job: str, phase: str, now_ns: int) -> None:
 def close_job(db: StoreConnection, job: str, now_ns: int) -> None:
     """See Editor.close_job."""
     number = job_number(job)
-    with db.write(now_ns):
+    with db.write(now_ns, durable=True):
         _job(db, job, number)
         close(db, number, now_ns)
 
@@ -76,7 +76,7 @@ def cancel(db: StoreConnection, job: str, tasks: Sequence[tuple[int, int]], reas
     """See Submitter.cancel."""
     number, reason = job_number(job), clean_text(reason)
     count = 0
-    with db.write(now_ns) as store_ns:
+    with db.write(now_ns, durable=True) as store_ns:
         _, _, levels = _job(db, job, number)
         tally = Tally(db, store_ns, now_ns)
         for rows in row_ranges(number, tasks):
@@ -126,7 +126,7 @@ def _cancel_range(db: StoreConnection, tally: Tally, job: int, rows: tuple[int, 
 def retry(db: StoreConnection, job: str, tasks: Sequence[tuple[int, int]], now_ns: int) -> int:
     """See Submitter.retry."""
     number = job_number(job)
-    with db.write(now_ns) as store_ns:
+    with db.write(now_ns, durable=True) as store_ns:
         _, _, levels = _job(db, job, number)
         tally = Tally(db, store_ns, now_ns)
         ranges = row_ranges(number, tasks)

@@ -51,7 +51,7 @@ def submit(db: StoreConnection, job: JobSpec, tasks: Iterable[TaskSpec], now_ns:
         return known
     source = iter(tasks)
     first = list(islice(source, READ_AHEAD))
-    with db.write(now_ns) as store_ns:
+    with db.write(now_ns, durable=True) as store_ns:
         known = _known(db, job.key, again=again)  # somebody may have submitted the same while we read
         if known is not None:
             return known
@@ -62,14 +62,14 @@ def submit(db: StoreConnection, job: JobSpec, tasks: Iterable[TaskSpec], now_ns:
     return Submitted(id=job_name(number), total=total, resumed=False, done=0)
 
 
-def extend(db: StoreConnection, job: str, tasks: Iterable[TaskSpec], now_ns: int) -> int:
+def extend(db: StoreConnection, job: str, tasks: Iterable[TaskSpec], now_ns: int, first: int | None) -> int:
     """See Editor.extend."""
     number = job_number(job)
     with db.reading():
         _tasks_of_open(db, job, number)
     source = iter(tasks)
     first = list(islice(source, READ_AHEAD))
-    with db.write(now_ns) as store_ns:
+    with db.write(now_ns, durable=True) as store_ns:
         before = _tasks_of_open(db, job, number)
         writer = JobWriter(db, number, store_ns, before)
         total = writer.write_all(chain(first, source))
@@ -108,7 +108,7 @@ def _take_over_limit(db: StoreConnection, known: Submitted, job: JobSpec, now_ns
     if not known.resumed:
         return
     number = job_number(known.id)
-    with db.write(now_ns):
+    with db.write(now_ns, durable=True):
         (text,) = db.raw.execute("SELECT spec FROM jobs WHERE id = ?", (number,)).fetchone()
         old = msgspec.json.decode(text, type=JobSpec)
         if old.max_failed_tasks != job.max_failed_tasks:
