@@ -99,7 +99,7 @@ def run(script: str, *, disk: Path | None = None, memory_mib: int = 2048) -> Fin
     Raises:
         AssertionError: the guest did not get there; the message has what it said.
     """
-    seen = []
+    seen: list[str] = []
     with started(script, disk=disk, memory_mib=memory_mib) as guest:
         for line in guest.lines():
             if line.startswith(EXIT):
