@@ -58,6 +58,10 @@ class UnknownJobError(UsageError):
     """No such job in this store."""
 
 
+class JobGrewError(ErgatesError):
+    """Somebody else added tasks to the job meanwhile, so the new ones would get other numbers. Nothing was done."""
+
+
 class LaunchError(ErgatesError):
     """This machine cannot start tasks (no supervisor, no container engine, ...)."""
 

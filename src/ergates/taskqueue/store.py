@@ -297,14 +297,19 @@ def edited(spec: TaskSpec, changes: Changes) -> TaskSpec:
 class Editor(Protocol):
     """Changing what waits, and adding to open jobs."""
 
-    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds) -> int:
+    def extend(
+        self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, first: TaskId | None = None
+    ) -> int:
         """Add tasks to an open job, atomically; returns how many tasks it has now.
+
+        `first` is the number the first of them must get: who names new tasks in `after` has to know it.
 
         `after` may name tasks that are there already: those that are done hold nothing back, those that failed or were
         cancelled cancel what comes after them at once.
 
         Raises:
             UsageError: the job is closed or was cancelled, or the tasks wait for what cannot be.
+            JobGrewError: the first one would get another number than `first`; nothing was done.
         """
         ...
 

@@ -100,11 +100,11 @@ class SqliteStore:
 
     # --- Editor -------------------------------------------------------------------------------
 
-    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds) -> int:
+    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, first: TaskId | None = None) -> int:
         """The store is locked while `tasks` after the first 10,000 are read: read slow sources beforehand."""
         from ergates.drivers.stores import sqlite_submit
 
-        return sqlite_submit.extend(self.connection(), job, tasks, now_ns)
+        return sqlite_submit.extend(self.connection(), job, tasks, now_ns, first)
 
     def close_job(self, job: JobId, now_ns: Nanoseconds) -> None:
         from ergates.drivers.stores import sqlite_edit
