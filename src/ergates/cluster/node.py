@@ -109,3 +109,5 @@ class WorkerLoad(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of those, that failed, were lost or could not be started."""
     note: str = ""
     """Why it starts nothing: a full disk, draining, sick."""
+    resources_held: tuple[tuple[str, int], ...] = ()
+    """Sorted (name, amount) of the named resources in use."""

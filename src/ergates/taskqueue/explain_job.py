@@ -1,0 +1,309 @@
+"""Why the tasks of a whole job wait: which resource blocks how many of them, and on which nodes.
+
+Tasks of one resource class wait for the same, so the work is by class, never by task. A class that no live node could hold
+even when empty is blocked by what those nodes lack; one that some could hold is blocked by what is held there. Which files
+a node has is known to its worker alone, so paths are named but not judged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec import Struct
+
+from ergates.cluster.job import JobStatus
+from ergates.cluster.node import NodeCapacity, WorkerStatus
+from ergates.cluster.task import Requirement
+from ergates.taskqueue.orders import ordered
+from ergates.taskqueue.slots import Choice, Slots, choices_of
+from ergates.taskqueue.store import Offer
+from ergates.taskqueue.unfit import Lack, lacks
+from ergates.units import format_bytes, format_duration
+
+HOSTS_NAMED = 3
+NOTHING = "nothing"
+
+
+class Blocked(Struct, frozen=True, kw_only=True):
+    """Tasks that wait for the same.
+
+    Args:
+        tasks: how many.
+        resource: what blocks them: `gpus`, `cpus`, `memory`, `label arch`, `time`, `nodes`, `workers`, or `nothing`.
+        possible: whether the live nodes could ever run them.
+        hosts: that could; sorted, each once.
+        sentence: all of it in words.
+    """
+
+    tasks: int
+    resource: str
+    possible: bool
+    hosts: tuple[str, ...]
+    sentence: str
+
+
+class _Class(Struct, frozen=True):
+    """One requirement that waits, and what was found about it."""
+
+    requirement: Requirement
+    tasks: int
+    resource: str
+    capable: tuple[WorkerStatus, ...]
+    lacking: tuple[Lack, ...] = ()
+
+
+def blocked(offers: Iterable[Offer], workers: Iterable[WorkerStatus], now_ns: int) -> tuple[Blocked, ...]:
+    """What blocks the tasks that are ready, most tasks first.
+
+    Args:
+        offers: what waits, by class and priority.
+        workers: as the store knows them; those that are not live do not count.
+        now_ns: for workers that end.
+    """
+    live = tuple(worker for worker in workers if worker.standing == "live")
+    waiting: Counter[Requirement] = Counter()
+    for offer in offers:
+        waiting[offer.requirement] += offer.waiting
+    groups: dict[tuple[str, bool, tuple[str, ...]], list[_Class]] = {}
+    for requirement, tasks in waiting.items():
+        if tasks > 0:
+            found = _classify(requirement, tasks, live, now_ns)
+            groups.setdefault((found.resource, bool(found.capable), _hosts(found.capable)), []).append(found)
+    told = [_told(classes, live, now_ns) for classes in groups.values()]
+    return tuple(sorted(told, key=lambda each: (-each.tasks, each.resource, each.sentence)))
+
+
+def explain_job(status: JobStatus, found: Sequence[Blocked], *, ahead: int = 0) -> list[str]:
+    """Everything there is to say about the tasks of a job that wait.
+
+    Args:
+        status: of the job.
+        found: of its ready tasks, by `blocked`.
+        ahead: tasks of other jobs that are ready and have a higher priority than any of it.
+    """
+    counts = status.counts
+    sentences = []
+    if status.phase in ("paused", "cancelled"):
+        sentences.append(f"The job is {status.phase}: nothing of it starts.")
+    running = counts.get("leased", 0)
+    if running:
+        sentences.append(f"{_tasks(running)} {_form(running, 'is', 'are')} running or about to.")
+    blocked_by_others = counts.get("blocked", 0)
+    if blocked_by_others:
+        sentences.append(f"{_tasks(blocked_by_others)} {_waits(blocked_by_others)} for others that come first.")
+    delayed = counts.get("delayed", 0)
+    if delayed:
+        sentences.append(f"{_tasks(delayed)} came back and {_waits(delayed)} before being tried again.")
+    if ahead and counts.get("ready", 0):
+        sentences.append(f"{_tasks(ahead)} of other jobs {_form(ahead, 'goes', 'go')} first: their priority is higher.")
+    sentences += [each.sentence for each in found]
+    if not sentences:
+        sentences.append("Nothing of it waits.")
+    return sentences
+
+
+# --- one class --------------------------------------------------------------------------------------------------------
+
+
+def _classify(requirement: Requirement, tasks: int, live: tuple[WorkerStatus, ...], now_ns: int) -> _Class:
+    if not live:
+        return _Class(requirement, tasks, "workers", ())
+    found = [
+        (worker, lacks(requirement, Slots(_capacity(worker)), left_ns=_left_ns(worker, now_ns))) for worker in live
+    ]
+    capable = tuple(worker for worker, missing in found if not missing)
+    if len({worker.info.host for worker in capable}) < requirement.nodes and capable:
+        return _Class(requirement, tasks, "nodes", (), ())
+    if not capable:
+        # What every node lacks is the answer; where each lacks something else, what most of them lack.
+        by_resource = Counter(lack.resource for _, missing in found for lack in missing)
+        resource, times = by_resource.most_common(1)[0]
+        lacking = tuple(lack for _, missing in found for lack in missing if lack.resource == resource)
+        if times < len(live):
+            resource = " and ".join(sorted(by_resource))
+            lacking = tuple(missing[0] for _, missing in found)
+        return _Class(requirement, tasks, resource, (), lacking)
+    hindrances = [_hindrance(requirement, worker) for worker in capable]
+    free = sum(1 for each in hindrances if each == NOTHING)
+    if free >= requirement.nodes:
+        return _Class(requirement, tasks, NOTHING, capable)
+    resource = Counter(each for each in hindrances if each != NOTHING).most_common(1)[0][0]
+    return _Class(requirement, tasks, "nodes" if requirement.nodes > 1 else resource, capable)
+
+
+def _hindrance(requirement: Requirement, worker: WorkerStatus) -> str:
+    """What keeps a worker that could hold it from starting one more now."""
+    if worker.orders.drain:
+        return "draining workers"
+    if worker.load.note:
+        return "idle workers"
+    capacity, load = _capacity(worker), worker.load
+    first = ""
+    for choice in choices_of(requirement):
+        held = _choice_held(choice, capacity, worker)
+        if not held:
+            first = ""
+            break
+        first = first or held
+    if first:
+        return first
+    if requirement.memory_bytes and load.used_bytes + requirement.memory_bytes > capacity.memory_bytes:
+        return "memory"
+    return NOTHING
+
+
+def _choice_held(choice: Choice, capacity: NodeCapacity, worker: WorkerStatus) -> str:
+    held = dict(worker.load.resources_held)
+    amounts = {resource.name: resource.amount for resource in capacity.resources}
+    for name, amount in choice.resources:
+        if amount > amounts.get(name, 0) - held.get(name, 0):
+            return name
+    return "cpus" if choice.cpus_milli > capacity.cpus_milli - worker.load.cpus_milli_held else ""
+
+
+def _capacity(worker: WorkerStatus) -> NodeCapacity:
+    return ordered(worker.info.capacity, worker.orders)
+
+
+def _left_ns(worker: WorkerStatus, now_ns: int) -> int | None:
+    return None if worker.info.ends_ns is None else worker.info.ends_ns - now_ns
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def _told(classes: Sequence[_Class], live: tuple[WorkerStatus, ...], now_ns: int) -> Blocked:
+    first = classes[0]
+    tasks = sum(each.tasks for each in classes)
+    words = _busy(first, classes, tasks) if first.capable else _impossible(classes, tasks, live, now_ns)
+    paths = sorted({path for each in classes for path in each.requirement.paths})
+    if paths and first.resource in (NOTHING, "cpus"):
+        words += f" They need {_some(paths)}: only the workers know whether it is there."
+    return Blocked(
+        tasks=tasks,
+        resource=first.resource,
+        possible=bool(first.capable),
+        hosts=_hosts(first.capable),
+        sentence=words,
+    )
+
+
+def _impossible(classes: Sequence[_Class], tasks: int, live: tuple[WorkerStatus, ...], now_ns: int) -> str:
+    """No live node could hold them."""
+    first, resource = classes[0], classes[0].resource
+    who = f"{_tasks(tasks)} {_form(tasks, 'needs', 'need')}"
+    capacities = [(worker.info.host, _capacity(worker)) for worker in live]
+    if resource == "workers":
+        return f"{_tasks(tasks)} {_waits(tasks)}: no worker is live."
+    if resource == "nodes":
+        wanted = max(each.requirement.nodes for each in classes)
+        return f"{who} {wanted} nodes at once: of the {len(live)} live workers, fewer can hold a member each."
+    if resource == "memory":
+        host, most = max(((host, one.memory_bytes) for host, one in capacities), key=lambda pair: pair[1])
+        wanted_bytes = _range([each.requirement.memory_bytes for each in classes], format_bytes)
+        return f"{who} {wanted_bytes} of memory: the largest live node has {format_bytes(most)} ({host})."
+    if any(each.requirement.alternatives for each in classes) or " and " in resource or " or " in resource:
+        return f"{_tasks(tasks)} {_form(tasks, 'fits', 'fit')} no live node: {_reasons(first, live)}."
+    if resource == "cpus":
+        host, cores = max(((host, one.cpus_milli) for host, one in capacities), key=lambda pair: pair[1])
+        wanted_cores = _range([each.requirement.cpus_milli for each in classes], _cores)
+        return f"{who} {wanted_cores} cores: the largest live node has {_cores(cores)} ({host})."
+    if resource == "time":
+        longest = max(left for worker in live if (left := _left_ns(worker, now_ns)) is not None)
+        wanted_time = _range([each.requirement.min_time_ns for each in classes], format_duration)
+        return f"{who} {wanted_time}: the worker with the most time left ends in {format_duration(max(0, longest))}."
+    if resource.startswith("label "):
+        return f"{who} {_wanted_label(first, resource)}: {_labels_there(resource.removeprefix('label '), capacities)}."
+    amounts = [(host, _amount(one, resource)) for host, one in capacities]
+    host, amount = max(amounts, key=lambda pair: pair[1])
+    wanted_amount = _range([dict(each.requirement.resources).get(resource, 0) for each in classes], str)
+    there = f"no live node has more than {amount} ({host})" if amount else "no live node has any"
+    return f"{who} {resource}={wanted_amount}: {there}."
+
+
+def _busy(first: _Class, classes: Sequence[_Class], tasks: int) -> str:
+    """Some live nodes could hold them, and what is held there."""
+    capable, resource = first.capable, first.resource
+    nodes = f"{len(capable)} {_form(len(capable), 'node', 'nodes')} ({_some(_hosts(capable))})"
+    waits = f"{_tasks(tasks)} {_waits(tasks)}"
+    if resource == NOTHING:
+        turn = "their turn: nothing blocks them, unless their memory is predicted not to fit"
+        return f"{waits} for {turn}; {nodes} could take them."
+    if resource == "draining workers":
+        return f"{waits} for other workers: {nodes} could hold them, but drain."
+    if resource == "idle workers":
+        notes = sorted({worker.load.note for worker in capable if worker.load.note})
+        return f"{waits}: {nodes} could hold them, but start nothing: {_some(notes)}."
+    if resource == "nodes":
+        wanted = max(each.requirement.nodes for each in classes)
+        return f"{waits} for {wanted} free nodes at once; {nodes} could hold a member each."
+    if resource == "memory":
+        used = sum(worker.load.used_bytes for worker in capable)
+        there = sum(_capacity(worker).memory_bytes for worker in capable)
+        return (
+            f"{waits} for memory: {nodes} could hold them, with {format_bytes(used)} of {format_bytes(there)} in use."
+        )
+    if resource == "cpus":
+        held = sum(worker.load.cpus_milli_held for worker in capable)
+        total = sum(_capacity(worker).cpus_milli for worker in capable)
+        return f"{waits} for cores: {nodes} could hold them, {_of_all(held, total, _cores)} held."
+    held = sum(dict(worker.load.resources_held).get(resource, 0) for worker in capable)
+    total = sum(_amount(_capacity(worker), resource) for worker in capable)
+    has = _form(len(capable), "has", "have")
+    return f"{waits} for {resource}: {nodes} {has} enough, {_of_all(held, total, str)} held."
+
+
+def _reasons(first: _Class, live: Sequence[WorkerStatus]) -> str:
+    """One line of its words for a few nodes."""
+    told = [f"{worker.info.host}: {lack.words}" for worker, lack in zip(live, first.lacking, strict=False)]
+    more = f", and {len(live) - HOSTS_NAMED} more" if len(live) > HOSTS_NAMED else ""
+    return "; ".join(told[:HOSTS_NAMED]) + more
+
+
+def _wanted_label(first: _Class, resource: str) -> str:
+    name = resource.removeprefix("label ")
+    return f"the label {name}={dict(first.requirement.labels)[name]}"
+
+
+def _labels_there(name: str, capacities: Sequence[tuple[str, NodeCapacity]]) -> str:
+    values = sorted({one.labels[name] for _, one in capacities if name in one.labels})
+    return f"live nodes have {_some([f'{name}={value}' for value in values])}" if values else "no live node has it"
+
+
+def _amount(capacity: NodeCapacity, name: str) -> int:
+    return next((resource.amount for resource in capacity.resources if resource.name == name), 0)
+
+
+def _of_all(held: int, total: int, shown: Callable[[int], str]) -> str:
+    return f"all {shown(total)} are" if held >= total else f"{shown(held)} of {shown(total)} are"
+
+
+def _cores(cpus_milli: int) -> str:
+    return f"{cpus_milli / 1000:g}"
+
+
+def _range(values: Sequence[int], shown: Callable[[int], str]) -> str:
+    least, most = min(values), max(values)
+    return shown(most) if least == most else f"{shown(least)} to {shown(most)}"
+
+
+def _hosts(workers: Iterable[WorkerStatus]) -> tuple[str, ...]:
+    return tuple(sorted({worker.info.host for worker in workers}))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - HOSTS_NAMED
+    return ", ".join(names[:HOSTS_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _tasks(number: int) -> str:
+    return f"{number:,} {_form(number, 'task', 'tasks')}"
+
+
+def _waits(number: int) -> str:
+    return _form(number, "waits", "wait")
+
+
+def _form(number: int, one: str, many: str) -> str:
+    return one if number == 1 else many
