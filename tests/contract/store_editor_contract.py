@@ -26,7 +26,7 @@ from store_rig import (
 from ergates.cluster.attempt import Outcome
 from ergates.cluster.job import JobSpec
 from ergates.cluster.task import JobId, TaskId, TaskSpec
-from ergates.errors import UnknownJobError, UsageError
+from ergates.errors import JobGrewError, UnknownJobError, UsageError
 from ergates.taskqueue.store import Changes, Failed, PastFailures
 from ergates.units import Bytes, Nanoseconds
 
@@ -152,6 +152,15 @@ class EditorContract:
             with pytest.raises(UsageError, match=message):
                 rig.store.extend(job, bad, at(1))
         assert rig.store.status(job).total == 2
+        recount(rig.store)
+
+    def test_tasks_that_know_their_numbers_are_refused_when_others_came_first(self, rig: Rig) -> None:
+        job = open_job(rig, 2)
+        new = [FREE, after((3, 3))]
+        with pytest.raises(JobGrewError):
+            rig.store.extend(job, new, at(1), first=TaskId(2))
+        assert rig.store.status(job).total == 2
+        assert rig.store.extend(job, new, at(1), first=TaskId(3)) == 4
         recount(rig.store)
 
     # --- edits ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from ergates.cluster.job import JobSpec, JobStatus
 from ergates.cluster.node import WorkerInfo, WorkerLoad
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
-from ergates.errors import UnknownJobError, UsageError, closed_job
+from ergates.errors import JobGrewError, UnknownJobError, UsageError, closed_job
 from ergates.simulation.memory_job import Ranges, StoredJob, StoredLease, StoredTask
 from ergates.simulation.memory_members import Members
 from ergates.taskqueue.store import (
@@ -125,12 +125,14 @@ class MemoryStore:
 
     # --- Editor -----------------------------------------------------------------------------------
 
-    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds) -> int:
+    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, first: TaskId | None = None) -> int:
         """See Editor.extend."""
         stored = self._job(job)
         if not stored.spec.open:
             raise closed_job(job)
         specs = list(tasks)
+        if first not in (None, len(stored.tasks) + 1):
+            raise JobGrewError(f"job {job} has {len(stored.tasks)} tasks by now, the next is not {first}")
         stored.add(specs, self._time(now_ns))
         return len(stored.tasks)
 

@@ -31,7 +31,7 @@ from ergates.drivers.stores.sqlite_records import (
     unknown_job,
 )
 from ergates.drivers.stores.sqlite_tally import Tally
-from ergates.errors import UsageError, closed_job
+from ergates.errors import JobGrewError, UsageError, closed_job
 from ergates.taskqueue.store import Submitted
 
 READ_AHEAD = 10_000
@@ -68,11 +68,13 @@ def extend(db: StoreConnection, job: str, tasks: Iterable[TaskSpec], now_ns: int
     with db.reading():
         _tasks_of_open(db, job, number)
     source = iter(tasks)
-    first = list(islice(source, READ_AHEAD))
+    read = list(islice(source, READ_AHEAD))
     with db.write(now_ns, durable=True) as store_ns:
         before = _tasks_of_open(db, job, number)
+        if first not in (None, before + 1):
+            raise JobGrewError(f"job {job} has {before} tasks by now, the next is {before + 1} and not {first}")
         writer = JobWriter(db, number, store_ns, before)
-        total = writer.write_all(chain(first, source))
+        total = writer.write_all(chain(read, source))
         tally = Tally(db, store_ns, now_ns)
         count_what_ended_before(db, tally, writer.ranges_from, number)
         tally.flush()
