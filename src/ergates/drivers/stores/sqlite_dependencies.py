@@ -29,7 +29,7 @@ class DependencyWriter:
         self._job = job
         self._numbers: dict[tuple[int, int], int] = {}
         self._next: int = db.raw.execute("SELECT ifnull(max(id), 0) + 1 FROM prerequisites").fetchone()[0]
-        self.ranges_from = self._next
+        self.ranges_from: int = self._next
         """Prerequisites from this number on are those added here."""
         self._ranges: list[tuple[int, int, int, int, int]] = []
         self._waits: list[tuple[int, int]] = []
