@@ -8,10 +8,12 @@ from pathlib import Path
 
 import msgspec
 
+from ergates.agent.exchanging import Store
 from ergates.agent.node import capacity_of, describe_worker
 from ergates.agent.observer import Observer
+from ergates.agent.scratch import remove_scratch
 from ergates.agent.settings import RunSettings
-from ergates.agent.worker import Store, Worker
+from ergates.agent.worker import Worker
 from ergates.clock import SystemClock
 from ergates.cluster.task import JobId, Kind
 from ergates.drivers.launchers.leftovers import clean_leftovers
@@ -40,7 +42,7 @@ def build_worker(
     """
     clock = SystemClock()
     state_dir = Path(settings.state_dir)
-    clean_leftovers(state_dir)
+    remove_scratch(state_dir, clean_leftovers(state_dir))
     info = describe_worker(capacity_of(settings, confined=False))
     processes = ProcessLauncher(
         state_dir, info.id, memory_limit_bytes=settings.memory_bytes, prefer=settings.cgroups, clock=clock

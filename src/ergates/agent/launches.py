@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from ergates.cluster.job import JobSpec
@@ -17,27 +18,64 @@ from ergates.units import Nanoseconds
 _VISIBLE_DEVICES = {"gpus": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "gpu": ("CUDA_VISIBLE_DEVICES",)}
 
 
+_JOBS_KEPT = 64
+
+
+class LaunchBuilders:
+    """The builders of the jobs lately served.
+
+    Args:
+        worker_id: whose tasks they are.
+        grace_ns: between TERM and KILL.
+    """
+
+    def __init__(self, worker_id: str, grace_ns: Nanoseconds) -> None:
+        self._worker_id, self._grace_ns = worker_id, grace_ns
+        self._builders: OrderedDict[str, LaunchBuilder] = OrderedDict()
+
+    def of(self, job: str, spec: JobSpec) -> LaunchBuilder:
+        """The builder of one job."""
+        builder = self._builders.get(job)
+        if builder is None:
+            builder = self._builders[job] = LaunchBuilder(job, spec, self._grace_ns, self._worker_id)
+            if len(self._builders) > _JOBS_KEPT:
+                self._builders.popitem(last=False)
+        else:
+            self._builders.move_to_end(job)
+        return builder
+
+
 class LaunchBuilder:
     """Builds launches for the tasks of one job; what they share is made once."""
 
     def __init__(
-        self, job: str, spec: JobSpec, grace_ns: Nanoseconds, base_env: Mapping[str, str] | None = None
+        self,
+        job: str,
+        spec: JobSpec,
+        grace_ns: Nanoseconds,
+        worker_id: str = "",
+        base_env: Mapping[str, str] | None = None,
     ) -> None:
         self._job = job
         self._spec = spec
         self._grace_ns = grace_ns
         base = os.environ if base_env is None else base_env
-        self._env = {**base, **spec.env, "ERG_JOB_ID": job}
-        self._container_env = {**spec.env, "ERG_JOB_ID": job}
+        shared = {**spec.env, "ERG_JOB": job, "ERG_JOB_ID": job, "ERG_WORKER": worker_id}
+        self._env = {**base, **shared}
+        self._container_env = shared
 
-    def build(self, lease: Lease, start: StartAttempt) -> Launch:
-        """One launch. Tasks see ERG_JOB_ID, ERG_TASK_ID and ERG_ATTEMPT, and CUDA_VISIBLE_DEVICES for indexed GPUs.
+    def build(self, lease: Lease, start: StartAttempt, scratch: str = "") -> Launch:
+        """One launch.
 
-        What was given to one that asked for more than a core is in ERG_CPUS and ERG_RESOURCES.
+        Tasks see ERG_JOB (and, as of old, ERG_JOB_ID), ERG_TASK_ID, ERG_ATTEMPT, ERG_WORKER, ERG_TASK_DIR when there is a
+        `scratch` directory, and for indexed GPUs CUDA_VISIBLE_DEVICES. What was given to one that asked for more than a
+        core is in ERG_CPUS and ERG_RESOURCES.
         """
         task = lease.spec
         held: Choice = start.alternative or task.requirement
         changes = {"ERG_TASK_ID": str(lease.task), "ERG_ATTEMPT": str(lease.attempt)}
+        if scratch:
+            changes["ERG_TASK_DIR"] = scratch
         if task.requirement.alternatives or task.requirement.resources:
             changes |= _given(task.requirement, held)
         for name, indices in start.indices:
@@ -61,7 +99,7 @@ class LaunchBuilder:
             cpu_ids=start.cpu_ids,
             payload=task.payload,
             image=task.image,
-            mounts=task.mounts,
+            mounts=(*task.mounts, f"{scratch}:{scratch}") if scratch and task.kind == "container" else task.mounts,
             memory_limit_bytes=task.requirement.memory_bytes or None if task.kind == "container" else None,
             cpus_milli=held.cpus_milli,
             output_job=self._job,

@@ -15,9 +15,10 @@ from types import FrameType
 from typing import Literal
 
 from ergates.agent.build_worker import build_worker
+from ergates.agent.exchanging import Store
 from ergates.agent.observer import Observer
 from ergates.agent.settings import RunSettings
-from ergates.agent.worker import Store, Worker
+from ergates.agent.worker import Worker
 from ergates.cluster.attempt import Attempt
 from ergates.cluster.job import JobStatus
 from ergates.cluster.task import JobId

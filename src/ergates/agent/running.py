@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 from ergates.agent.observer import LiveOutput
 from ergates.agent.outcomes import Order
+from ergates.agent.wait_point import WaitPoint
 from ergates.cluster.task import Kind
 from ergates.errors import LaunchError
 from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, LaunchEvent, MemorySample
-from ergates.taskqueue.node_events import GiveBack, RefuseTask, StartAttempt
+from ergates.taskqueue.node_events import GiveBack, HandBack, RefuseTask, StartAttempt
 from ergates.taskqueue.store import Lease
 from ergates.units import Nanoseconds
 
-_SHORT_TURN_S = 0.02
-"""With several launchers, how long to listen to one before the next."""
 _OOM_SCORE_LEAST, _OOM_SCORE_SPAN = 100, 800
 
 
@@ -41,6 +40,7 @@ class RunningAttempts:
         launchers: what makes the launcher of each kind, called when the first task of that kind comes.
         build: makes a launch of a lease.
         grace_ns: between TERM and KILL.
+        wait_point: where the worker waits; launchers announce there that something happened.
     """
 
     def __init__(
@@ -48,8 +48,9 @@ class RunningAttempts:
         launchers: Mapping[Kind, Callable[[], Launcher]],
         build: Callable[[Lease, StartAttempt], Launch],
         grace_ns: Nanoseconds,
+        wait_point: WaitPoint,
     ) -> None:
-        self._make, self._build, self._grace_ns = launchers, build, grace_ns
+        self._make, self._build, self._grace_ns, self._wait_point = launchers, build, grace_ns, wait_point
         self._launchers: dict[Kind, Launcher] = {}
         self._distinct: list[Launcher] = []
         self._attempts: dict[AttemptKey, Running] = {}
@@ -79,15 +80,19 @@ class RunningAttempts:
 
     # --- what happened ------------------------------------------------------------------------
 
-    def poll(self, timeout_s: float) -> list[LaunchEvent]:
-        """Events of all launchers; waits for the first one."""
+    def patience_s(self, most_s: float) -> float:
+        """For how long `poll` need not be called as long as the wait point is silent, `most_s` at most."""
         if not self._distinct:
             self._launcher("command")
-        if len(self._distinct) == 1:
-            return self._distinct[0].poll(timeout_s)
+        for launcher in self._distinct:
+            most_s = launcher.patience_s(most_s)
+        return most_s
+
+    def poll(self) -> list[LaunchEvent]:
+        """What happened since the last call; waits for nothing."""
         events: list[LaunchEvent] = []
         for launcher in self._distinct:
-            events += launcher.poll(0 if events else min(timeout_s, _SHORT_TURN_S))
+            events += launcher.poll(0.0)
         return events
 
     def take(self, ended: Ended) -> Running | None:
@@ -119,13 +124,14 @@ class RunningAttempts:
     # --- orders -------------------------------------------------------------------------------
 
     def launch(self, starts: Sequence[tuple[StartAttempt, Lease]]) -> list[tuple[Lease, LaunchError]]:
-        """Start attempts; returns those whose kind cannot run here at all, and why."""
+        """Start attempts; returns those that cannot run here at all, and why."""
         refused: list[tuple[Lease, LaunchError]] = []
         batches: dict[tuple[Kind, int], list[Launch]] = {}
         for start, lease in starts:
             kind = lease.spec.kind
             try:
                 self._launcher(kind)
+                launch = self._build(lease, start)
             except LaunchError as error:
                 refused.append((lease, error))
                 continue
@@ -133,10 +139,16 @@ class RunningAttempts:
             slot = before.slot if before is not None and before.kind == kind else self._free_slot(kind)
             self._queued[kind, slot] = self._queued.get((kind, slot), 0) + 1
             self._attempts[start.key] = Running(lease, start, kind, slot)
-            batches.setdefault((kind, slot), []).append(self._build(lease, start))
+            batches.setdefault((kind, slot), []).append(launch)
         for (kind, slot), launches in batches.items():
             self._launchers[kind].launch(slot, launches)
         return refused
+
+    def kill_all(self, reason: str) -> None:
+        """Kill everything at once, without manners; the ends are reported by `poll`."""
+        for key, running in self._attempts.items():
+            running.order = HandBack(key=key, reason=reason)
+            self._launchers[running.kind].kill(running.slot, key, Nanoseconds(0))
 
     def end(self, order: Order) -> bool:
         """Kill an attempt of ours, once; its end is reported by `poll`. False: it does not run here."""
@@ -149,10 +161,6 @@ class RunningAttempts:
             grace_ns = Nanoseconds(0) if at_once else self._grace_ns
             self._launchers[running.kind].kill(running.slot, order.key, grace_ns)
         return True
-
-    def held(self) -> list[AttemptKey]:
-        """Keys of all attempts here, oldest first."""
-        return list(self._attempts)
 
     def live_outputs(self) -> tuple[LiveOutput, ...]:
         """Where the running attempts' output grows; those of short ones that share a slot are not worth showing."""
@@ -200,4 +208,5 @@ class RunningAttempts:
             self._launchers[kind] = launcher
             if launcher not in self._distinct:
                 self._distinct.append(launcher)
+                self._wait_point.add(launcher.fileno())
         return self._launchers[kind]

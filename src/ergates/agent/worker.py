@@ -1,80 +1,63 @@
 """The worker's loop: receive, decide, perform. Every decision is the policy's; this shell only carries it out.
 
-One turn: collect what ended, tell the policy, do what it says, sample memory when it is time, and exchange with the
-store: finished attempts in, new leases out, in one transaction. What the store could not take is offered again.
+One turn: wait at the one place where everything announces itself, take in what ended (`performer.py`), sample memory
+when it is time, and talk to the store (`exchanging.py`).
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, assert_never
 
 from msgspec.structs import replace
 
-from ergates.agent.launches import LaunchBuilder
-from ergates.agent.node import MemoryGauge
+from ergates.agent.exchanging import FAR, NEAR, Exchanging, Store
+from ergates.agent.judging import Judging
 from ergates.agent.observer import NodeSnapshot, Observer
-from ergates.agent.outcomes import Order, attempt_of, cost_of, outcome_of, peak_of, reason_of
-from ergates.agent.running import RunningAttempts
+from ergates.agent.peers import Peers
+from ergates.agent.performer import Performer
+from ergates.agent.store_link import FarStore, NearStore, StoreLink
+from ergates.agent.wait_point import WaitPoint
 from ergates.clock import Clock
 from ergates.cluster.attempt import Attempt, Outcome
-from ergates.cluster.job import JobSpec
-from ergates.cluster.node import WorkerInfo
+from ergates.cluster.node import NodeCapacity, WorkerInfo, WorkerLoad, WorkerOrders
 from ergates.cluster.task import JobId, Kind
-from ergates.drivers import machine
+from ergates.drivers.alarm import Alarm
 from ergates.errors import StoreFullError
 from ergates.taskqueue.halt import Stop
-from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, Started
-from ergates.taskqueue.node_events import (
-    AskForTasks,
-    AttemptEnded,
-    CheckPaths,
-    DrainStarted,
-    EndAttempt,
-    FreezeAttempt,
-    GiveBack,
-    HandBack,
-    LeasesRevoked,
-    NodeEvent,
-    OffersSeen,
-    PathsChecked,
-    RefuseTask,
-    SetOomOrder,
-    StartAttempt,
-    TasksLeased,
-    ThawAttempt,
-    WakeAt,
-)
+from ergates.taskqueue.launching import AttemptKey, Launcher
+from ergates.taskqueue.node_events import LeasesRevoked, NodeChanged, OffersSeen, TasksLeased
+from ergates.taskqueue.node_health import NodeHealth
 from ergates.taskqueue.policies import Policy
-from ergates.taskqueue.retry import judge
-from ergates.taskqueue.store import Commit, Exchanged, Exchanger, History, Lease, Reader, Returned, Verdict, Want
-from ergates.units import MIB, SECOND_NS, Bytes, Nanoseconds, format_bytes
+from ergates.taskqueue.store import Bell, Exchanged, Lease, Offer
+from ergates.units import MilliCpus, Nanoseconds
 
-REAP_NS = 10 * SECOND_NS
-"""How often to look for leases of workers that are gone."""
-LOSSES_OF_WORKERS = 10
-"""A worker that died took everything it held along, most of it innocent: so many such losses quarantine a task, while
-a slot that dies of one task is held against that task by the job's own, smaller limit."""
-COMMIT_DELAY_NS = 20_000_000
-"""A finished attempt waits at most this long for others to share its transaction."""
-COMMIT_BATCH = 256
-IDLE_LOOK_NS = 200_000_000
-"""With nothing to commit, how often to ask the store whether something new waits."""
 SNAPSHOT_NS = 200_000_000
-DISK_ROOM_BYTES = 64 * MIB
-DISK_ROOM_DIVISOR = 10
-"""After a full disk nothing starts until so much is free again, or, on a small disk, this part of it."""
+LEAVE_S = 10.0
+"""How long a store that does not answer may hold up our end."""
+_AWAY = "its worker was away for longer than its lease"
 
 
-_ENDED_BY_ITSELF = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SIGNALLED})
-"""What it reached then was its peak; after any other end it might have gone on to need more."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Far:
+    """What a worker of a store on another machine has besides.
 
+    Args:
+        bell: the store's; None where it has none, and the worker looks every now and then.
+        alarm: rings for this process: answers of the store, signals.
+        peers: the other workers.
+        health: whether this node is fit to work.
+        obey: called with new orders.
+        say: one line for the log: an event and its facts.
+    """
 
-class Store(Exchanger, Reader, History, Protocol):
-    """The sides of the store that a worker uses."""
+    bell: Bell | None
+    alarm: Alarm
+    peers: Peers
+    health: NodeHealth
+    obey: Callable[[WorkerOrders], None]
+    say: Callable[..., None]
 
 
 class Worker:
@@ -84,8 +67,9 @@ class Worker:
         info: identity and capacity, already final.
         launchers: what makes the launcher of each kind, called when the first task of that kind comes.
         grace_ns: between TERM and KILL.
-        state_dir: for the free-disk check.
-        stop_rule: asked after every attempt, once its end is committed, before anything else starts.
+        state_dir: packs and scratch directories are there, and there must be room on its disk.
+        stop_rule: asked after every attempt, once its end is committed, before anything else starts. Not with `far`.
+        far: for a store on another machine.
     """
 
     def __init__(
@@ -101,381 +85,217 @@ class Worker:
         grace_ns: Nanoseconds,
         state_dir: Path,
         stop_rule: Callable[[], Stop | None] | None = None,
+        far: Far | None = None,
     ) -> None:
         self.info = info
-        self._store, self._policy, self._clock = store, policy, clock
-        self._running = RunningAttempts(launchers, self._launch_of, grace_ns)
-        self._observers = tuple(observers)
-        self._jobs = tuple(jobs)
-        self._grace_ns = grace_ns
-        self._state_dir = state_dir
-        self._stop_rule = stop_rule
-        self._gauge = MemoryGauge(info.capacity)
-        self._random = random.Random(f"{info.id}/backoff")
-        self._staged: dict[AttemptKey, Lease] = {}
-        self._commits: list[Commit] = []
-        self._told: list[tuple[Lease, Attempt, Commit, bytes | None]] = []
-        self._oldest_commit_ns = 0
-        self._store_full_until_ns = 0
-        self._wants: tuple[Want, ...] = ()
-        self._held: list[tuple[StartAttempt, Lease]] = []
-        self._waiting_for = ""
-        self._specs: dict[JobId, JobSpec] = {}
-        self._builders: dict[JobId, LaunchBuilder] = {}
-        self._next_tick_ns = self._last_exchange_ns = self._next_snapshot_ns = self._next_reap_ns = 0
-        self._used_bytes = Bytes(0)
-        self.open_tasks: int | None = None
-        """Tasks of our jobs that are not terminal, as of the last exchange."""
-        self.draining = False
+        self._store, self._clock, self._far = store, clock, far
+        self._observers, self._jobs, self._stop_rule = tuple(observers), tuple(jobs), stop_rule
+        self._wait_point = WaitPoint()
+        link: StoreLink = NearStore() if far is None else FarStore(far.alarm)
+        peers = None if far is None else far.peers
+        self._exchanging = Exchanging(
+            self, info, store, link, clock,
+            rhythm=NEAR if far is None else FAR, jobs=jobs, observers=self._observers,
+            load=None if far is None else self._load,
+            unfit=lambda: policy.unfit_classes(clock.now_ns()), learned=policy.learned, peers=peers,
+        )  # fmt: skip
+        self._performer = Performer(
+            worker_id=info.id, capacity=info.capacity, policy=policy, launchers=launchers,
+            exchanging=self._exchanging, judging=Judging(lambda: self.info, self._exchanging.specs, clock, peers),
+            clock=clock, observers=self._observers, grace_ns=grace_ns, state_dir=state_dir,
+            wait_point=self._wait_point, keeps=far is not None, ended=self._attempt_ended,
+        )  # fmt: skip
+        self._offers: tuple[Offer, ...] = ()
+        self._next_snapshot_ns = 0
+        self._ended = self._failed = 0
+        self._away = ""
+        self.busy_ns = clock.now_ns()
+        """When it last had something to do."""
+        if far is not None:
+            self._wait_point.add(far.alarm.fileno())
+            if far.bell is not None:
+                self._wait_point.add(far.bell.fileno())
 
     # --- life ---------------------------------------------------------------------------------
 
     def register(self) -> None:
-        """Announce ourselves, and bring back what dead workers held."""
-        self._store.register(self.info, self._clock.now_ns())
-        self.reap()
-        self._exchange(self._clock.now_ns())
+        """Announce ourselves, at once. A store here also has what dead workers held brought back. Raises StoreError."""
+        self._exchanging.register()
+        if self._far is None:
+            now = self._clock.now_ns()
+            self._exchanging.reap(now)
+            self._exchanging.exchange(now)
 
-    def reap(self) -> None:
-        """Judge the leases of workers that are gone and commit them as lost. Whoever comes first wins."""
-        now = self._clock.now_ns()
-        self._next_reap_ns = now + REAP_NS
-        try:
-            leases = self._store.expired(now, self.info.boot_id)
-        except StoreFullError as error:
-            self._wait_for_disk(str(error))
-            return
-        for lease in leases:
-            key = (lease.job, lease.task, lease.fence)
-            if key in self._staged or self._running.get(key) is not None:
-                continue  # ours: we slept longer than a lease; the next exchange says whether they still are
-            reason = "its worker went away"
-            verdict = self._judge(lease, Outcome.LOST, reason, losses_min=LOSSES_OF_WORKERS)
-            attempt = Attempt(number=lease.attempt, outcome=Outcome.LOST, ended_ns=now, reason=reason)
-            self._commits.append(
-                Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)
-            )
+    @property
+    def open_tasks(self) -> int | None:
+        """Tasks of our jobs that are not terminal, as of the last exchange."""
+        return self._exchanging.open_tasks
+
+    @property
+    def draining(self) -> bool:
+        """Whether it starts nothing new."""
+        return self._performer.draining
 
     @property
     def busy(self) -> bool:
         """Whether attempts run, wait to start, or wait to be committed."""
-        return bool(self._running or self._staged or self._commits or self._held)
+        return bool(not self._performer.idle or self._exchanging.undelivered)
 
     @property
     def stuck(self) -> bool:
-        """Whether all that is left to do is to write what ended, and the disk has no room for it."""
-        return bool(self._store_full_until_ns and not self._running and not self._staged)
+        """Whether all that is left to do is to tell the store what ended, and it is full or away."""
+        return self._exchanging.refused and self._performer.idle
 
     def drain(self, *, give_back: bool = False) -> None:
         """Start nothing new; with `give_back` also return what runs, at once."""
-        self.draining = True
-        self._wants = ()
-        for start, lease in self._held:
-            self._commit(lease, None, Returned(past=lease.past), None)
-            self._tell(_unstarted(start.key))
-        self._held.clear()
-        self._tell(DrainStarted(give_back=give_back))
+        self._performer.drain(give_back=give_back)
+
+    def change(self, capacity: NodeCapacity, *, jobs: int | None = None) -> None:
+        """The node has this much from now on; what is held beyond that is awaited.
+
+        `jobs` None leaves the number of attempts at once as it was.
+        """
+        self.info = replace(self.info, capacity=capacity)
+        self._performer.change(capacity)
+        self._performer.tell(NodeChanged(capacity=capacity, jobs=jobs, ends_ns=self.info.ends_ns))
 
     def close(self) -> None:
         """End everything, hand back what is left, say good-bye."""
-        self._running.close()
-        self._remember_peaks()
-        with suppress(StoreFullError):  # then the next run finds that we are gone
-            self._store.leave(self.info.id, self._clock.now_ns())
-
-    def _remember_peaks(self) -> None:
-        with suppress(StoreFullError):  # they only help to predict
-            self._store.remember_peaks(self._policy.learned())
+        self._performer.close()
+        self._exchanging.leave(LEAVE_S)
+        self._wait_point.close()
 
     # --- one turn -----------------------------------------------------------------------------
 
     def step(self, timeout_s: float = 0.1) -> None:
         """One turn of the loop; waits at most `timeout_s` for something to happen."""
+        performer = self._performer
         now = self._clock.now_ns()
-        events = self._running.poll(self._wait_s(now, timeout_s))
+        self._wait(performer.running.patience_s(self._wait_s(now, timeout_s)))
+        performer.poll()
         now = self._clock.now_ns()
-        for event in events:
-            if isinstance(event, Started):
-                self._on_started(event)
-            else:
-                self._on_ended(event, now)
-        if now >= self._next_tick_ns:
-            self._sample(now)
-        if self._exchange_is_due(now):
-            self._exchange(now)
-        if now >= self._next_reap_ns:  # after the exchange, which says that we live
-            self.reap()
-            self._remember_peaks()
-        if now >= self._next_snapshot_ns:
+        if performer.expelled and not performer.running:
+            performer.expelled = False
+            self._exchanging.readmit()
+        if now >= performer.next_tick_ns and self._has_to_sample:
+            performer.sample(now)
+        if self.busy:
+            self.busy_ns = now
+        self._exchanging.turn(now, idle=performer.idle)
+        if now >= self._next_snapshot_ns and self._shown:
             self._show(now)
 
+    def _wait(self, timeout_s: float) -> None:
+        awake = self._wait_point.wait(timeout_s)
+        if self._far is None:
+            return
+        if self._far.alarm.fileno() in awake:
+            self._far.alarm.clear()
+        bell = self._far.bell
+        if bell is not None and bell.fileno() in awake:
+            bell.clear()
+            self._exchanging.look = True
+
     def _wait_s(self, now: int, timeout_s: float) -> float:
-        until = min(self._next_tick_ns, self._next_snapshot_ns)
-        if self._wants:
-            until = min(until, self._store_full_until_ns)
-        elif self._commits:
-            until = min(until, max(self._store_full_until_ns, self._oldest_commit_ns + COMMIT_DELAY_NS))
+        until = self._exchanging.due_ns(idle=self._performer.idle)
+        if self._has_to_sample:
+            until = min(until, self._performer.next_tick_ns)
+        if self._shown:
+            until = min(until, self._next_snapshot_ns)
         return max(0.0, min(timeout_s, (until - now) / 1e9))
 
-    # --- what happened ------------------------------------------------------------------------
+    @property
+    def _has_to_sample(self) -> bool:
+        """Memory matters while something runs, or could run as soon as there is some."""
+        return self._far is None or not self._performer.idle or bool(self._offers)
 
-    def _on_started(self, event: Started) -> None:
-        running = self._running.get(event.key)
-        if running is not None:
-            running.started = True
-            for observer in self._observers:
-                observer.attempt_started(running.lease, event.at_ns)
+    @property
+    def _shown(self) -> bool:
+        return bool(self._observers or self._performer.disk.waiting_for)
 
-    def _on_ended(self, ended: Ended, now: Nanoseconds) -> None:
-        running = self._running.take(ended)
-        if running is None:
-            return
-        lease = running.lease
-        peak = peak_of(ended, running.sampled_bytes, running.samples)
-        outcome = outcome_of(ended, running.order)
-        reason = reason_of(ended, outcome, running.order, peak[0], lease.spec.time_limit_ns)
-        if outcome is Outcome.DISK_FULL:
-            self._wait_for_disk(reason)
-        wall_ns = max(0, ended.ended_ns - ended.started_ns) if ended.started_ns else 0
-        capacity = self.info.capacity
-        attempt = attempt_of(
-            ended,
-            number=lease.attempt,
-            outcome=outcome,
-            reason=reason,
-            worker=self.info.id,
-            host=self.info.host,
-            peak=peak,
-            cost=cost_of(
-                wall_ns, lease.spec.requirement.cpus_milli, capacity.cpus_milli, capacity.price_usd_micros_per_hour
-            ),
-            predicted_bytes=running.start.predicted_bytes,
-        )
-        floor = running.order.memory_floor_bytes if isinstance(running.order, GiveBack) else peak[0]
-        verdict = self._judge(lease, outcome, reason, floor, peak[0])
-        self._commit(lease, attempt, verdict, ended.result)
-        self._ask_whether_to_stop(now)
-        self._tell(
-            AttemptEnded(
-                key=ended.key,
-                wall_ns=Nanoseconds(wall_ns),
-                peak_bytes=peak[0],
-                succeeded=outcome is Outcome.SUCCEEDED,
-                gave_back=outcome not in _ENDED_BY_ITSELF,
-            )
-        )
-
-    def _ask_whether_to_stop(self, now: Nanoseconds) -> None:
+    def _attempt_ended(self, lease: Lease, attempt: Attempt) -> None:
+        self._ended += 1
+        self._failed += attempt.outcome is not Outcome.SUCCEEDED
         if self._stop_rule is None or self.draining:
             return
-        self._wants = ()  # this exchange only commits
-        self._exchange(now)
+        self._exchanging.wants = ()  # this exchange only commits
+        self._exchanging.exchange(self._clock.now_ns())
         stop = self._stop_rule()
         if stop is not None:
             self.drain(give_back=stop == "now")
 
-    def _sample(self, now: Nanoseconds) -> None:
-        self._next_tick_ns = now + 100_000_000
-        samples, together = self._running.sample()
-        event = self._gauge.sampled(samples, together)
-        self._used_bytes = event.used_bytes
-        self._tell(event)
-        if self._held and not self._disk_is_full():
-            held, self._held = self._held, []
-            self._launch(held)
+    # --- what the store says ------------------------------------------------------------------
 
-    # --- what the policy says -----------------------------------------------------------------
+    def holds(self, key: AttemptKey) -> bool:
+        """See exchanging.Listener."""
+        return self._performer.holds(key)
 
-    def _tell(self, event: NodeEvent) -> None:
-        starts: list[tuple[StartAttempt, Lease]] = []
-        checked: PathsChecked | None = None
-        now = self._clock.now_ns()
-        for action in self._policy.handle(event, now):
-            match action:
-                case StartAttempt(key=key):
-                    starts.append((action, self._staged.pop(key)))
-                case AskForTasks(wants=wants):
-                    self._wants = () if self.draining else wants
-                case FreezeAttempt(key=key):
-                    self._running.freeze(key, frozen=True)
-                case ThawAttempt(key=key):
-                    self._running.freeze(key, frozen=False)
-                case GiveBack() | RefuseTask() | EndAttempt() | HandBack():
-                    self._end(action)
-                case SetOomOrder(oldest_first=keys):
-                    self._running.set_oom_order(keys)
-                case WakeAt(at_ns=at_ns):
-                    self._next_tick_ns = min(self._next_tick_ns, at_ns)
-                case CheckPaths(paths=paths):
-                    checked = PathsChecked(paths=paths, missing=machine.missing_paths(paths))
-                case _:
-                    assert_never(action)
-        if starts:
-            if self._waiting_for:
-                self._held += starts
-            else:
-                self._launch(starts)
-        if checked is not None:
-            self._tell(checked)
-
-    def _launch(self, starts: list[tuple[StartAttempt, Lease]]) -> None:
-        for lease, error in self._running.launch(starts):
-            self._end_unstarted(lease, Outcome.NOT_STARTED, str(error))
-            self._tell(_unstarted((lease.job, lease.task, lease.fence)))
-
-    def _end(self, order: Order) -> None:
-        if self._running.end(order):
-            return
-        lease = self._staged.pop(order.key, None)
-        if lease is None:
-            return
-        if isinstance(order, HandBack):
-            self._commit(lease, None, Returned(past=lease.past), None)
-            return
-        self._end_unstarted(
-            lease, Outcome.CANCELLED if isinstance(order, EndAttempt) else Outcome.TOO_BIG, order.reason
-        )
-
-    def _end_unstarted(self, lease: Lease, outcome: Outcome, reason: str) -> None:
-        now = self._clock.now_ns()
-        attempt = Attempt(
-            number=lease.attempt, outcome=outcome, worker=self.info.id, host=self.info.host, ended_ns=now, reason=reason
-        )
-        self._commit(lease, attempt, self._judge(lease, outcome, reason), None)
-
-    def _judge(
-        self, lease: Lease, outcome: Outcome, reason: str, floor: int = 0, peak: int = 0, losses_min: int = 0
-    ) -> Verdict:
-        limits = self._spec(lease.job).retry_limits
-        if limits.losses < losses_min:
-            limits = replace(limits, losses=losses_min)
-        return judge(
-            lease,
-            outcome,
-            reason,
-            floor,
-            limits,
-            self._clock.now_ns(),
-            self.info.host,
-            self._random,
-            peak_bytes=peak,
-            capacity_bytes=self.info.capacity.memory_bytes,
-        )
-
-    # --- the store ----------------------------------------------------------------------------
-
-    def _commit(self, lease: Lease, attempt: Attempt | None, verdict: Verdict, result: bytes | None) -> None:
-        commit = Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)
-        if not self._commits:
-            self._oldest_commit_ns = self._clock.now_ns()
-        self._commits.append(commit)
-        if attempt is not None and self._observers:
-            self._told.append((lease, attempt, commit, result))
-
-    def _exchange_is_due(self, now: int) -> bool:
-        if now < self._store_full_until_ns:
-            return False
-        if self._commits:
-            return (
-                len(self._commits) >= COMMIT_BATCH
-                or now >= self._oldest_commit_ns + COMMIT_DELAY_NS
-                or bool(self._wants)
-            )
-        if self._wants:
-            return True
-        idle = not self._running and not self._staged
-        return now >= self._last_exchange_ns + (IDLE_LOOK_NS if idle else SECOND_NS)
-
-    def _exchange(self, now: Nanoseconds) -> None:
-        commits, wants = self._commits, self._wants
-        self._last_exchange_ns = now
-        try:
-            answer = self._store.exchange(self.info.id, commits, wants, now, self._jobs)
-        except StoreFullError as error:
-            self._store_full_until_ns = now + SECOND_NS
-            self._wait_for_disk(str(error))
-            return
-        self._store_full_until_ns = 0
-        self._commits, self._wants = [], ()
-        self.open_tasks = answer.open_tasks
-        self._announce(answer)
-        if answer.stale:
-            self._start_over()
-            return
-        for lease in answer.leases:
-            self._staged[lease.job, lease.task, lease.fence] = lease
+    def answered(self, answer: Exchanged, leases: tuple[Lease, ...]) -> None:
+        """See exchanging.Listener."""
+        performer = self._performer
+        performer.lease(leases)
         if answer.revoked:
-            self._tell(LeasesRevoked(keys=answer.revoked))
-        if answer.leases:
-            self._tell(TasksLeased(leases=answer.leases))
+            performer.tell(LeasesRevoked(keys=answer.revoked))
+        if leases:
+            performer.tell(TasksLeased(leases=leases))
+        if answer.orders is not None and self._far is not None:
+            self._exchanging.orders_seen = answer.orders.version
+            self._far.obey(answer.orders)
         if not self.draining:
-            self._tell(OffersSeen(offers=answer.offers))
+            self._offers = answer.offers
+            performer.tell(OffersSeen(offers=answer.offers))
 
-    def _announce(self, answer: Exchanged) -> None:
-        told, self._told = self._told, []
-        refused = set(answer.refused)
-        for lease, attempt, commit, result in told:
-            if (lease.job, lease.task, lease.fence) not in refused:
-                for observer in self._observers:
-                    observer.attempt_ended(lease, attempt, commit.verdict, result)
+    def expelled(self) -> None:
+        """See exchanging.Listener: our leases expired (the machine slept, say), and others may run our tasks now."""
+        if self._far is not None:
+            self._far.say("lease lost", ending=len(self._performer.running), staged=self._performer.staged)
+        self._offers = ()
+        self._performer.tell(OffersSeen(offers=()))
+        self._performer.expel(_AWAY)
 
-    def _start_over(self) -> None:
-        """Our leases expired (the machine slept, say): end what runs, then register again under a new epoch."""
-        for key in self._running.held():
-            self._running.end(HandBack(key=key, reason="its worker was away for longer than its lease"))
-        for key in list(self._staged):
-            del self._staged[key]
-            self._tell(_unstarted(key))
-        self._store.register(self.info, self._clock.now_ns())
+    def store_is_full(self, error: StoreFullError) -> None:
+        """See exchanging.Listener."""
+        self._performer.disk.ran_out(str(error))
 
-    def _spec(self, job: JobId) -> JobSpec:
-        if job not in self._specs:
-            self._specs[job] = self._store.spec(job)
-        return self._specs[job]
+    def store_is_away(self, words: str) -> None:
+        """See exchanging.Listener."""
+        if self._far is not None and bool(words) != bool(self._away):
+            self._far.say("store away" if words else "store back", why=words, running=len(self._performer.running))
+        self._away = words
 
-    def _launch_of(self, lease: Lease, start: StartAttempt) -> Launch:
-        builder = self._builders.get(lease.job)
-        if builder is None:
-            builder = self._builders[lease.job] = LaunchBuilder(lease.job, self._spec(lease.job), self._grace_ns)
-        return builder.build(lease, start)
+    # --- what people see ----------------------------------------------------------------------
 
-    # --- a full disk, and what people see -----------------------------------------------------
-
-    def _wait_for_disk(self, reason: str) -> None:
-        self._waiting_for = reason
-
-    def _disk_is_full(self) -> bool:
-        free, size = machine.disk_room(self._state_dir)
-        enough = Bytes(min(DISK_ROOM_BYTES, size // DISK_ROOM_DIVISOR))
-        if free >= enough:
-            self._waiting_for = ""
-            return False
-        place = self._state_dir
-        self._waiting_for = f"disk full: {format_bytes(free)} free in {place}, waiting for {format_bytes(enough)}"
-        return True
+    def _load(self) -> WorkerLoad:
+        running = self._performer.running
+        return WorkerLoad(
+            running=running.busy_slots,
+            frozen=running.frozen,
+            cpus_milli_held=MilliCpus(running.cpus_milli),
+            used_bytes=self._performer.used_bytes,
+            ended=self._ended,
+            failed=self._failed,
+            note=self._performer.disk.waiting_for or ("draining" if self.draining else ""),
+        )
 
     def _show(self, now: Nanoseconds) -> None:
         self._next_snapshot_ns = now + SNAPSHOT_NS
-        if self._waiting_for:
-            self._disk_is_full()
+        performer, running = self._performer, self._performer.running
+        if performer.disk.waiting_for:
+            performer.disk.is_back()
         if not self._observers:
             return
         snapshot = NodeSnapshot(
             at_ns=now,
-            running=self._running.busy_slots,
-            frozen=self._running.frozen,
-            staged=len(self._staged) + len(self._running) - self._running.busy_slots,
-            used_bytes=self._used_bytes,
+            running=running.busy_slots,
+            frozen=running.frozen,
+            staged=performer.staged + len(running) - running.busy_slots,
+            used_bytes=performer.used_bytes,
             capacity_bytes=self.info.capacity.memory_bytes,
-            cpus_milli_held=self._running.cpus_milli,
+            cpus_milli_held=running.cpus_milli,
             cpus_milli=self.info.capacity.cpus_milli,
-            job=self._store.status(self._jobs[0]) if len(self._jobs) == 1 else None,
-            waiting_for=self._waiting_for,
-            live_outputs=self._running.live_outputs(),
+            job=self._store.status(self._jobs[0]) if self._far is None and len(self._jobs) == 1 else None,
+            waiting_for=performer.disk.waiting_for,
+            live_outputs=running.live_outputs(),
         )
         for observer in self._observers:
             observer.looked(snapshot)
-
-
-def _unstarted(key: AttemptKey) -> AttemptEnded:
-    return AttemptEnded(key=key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True)

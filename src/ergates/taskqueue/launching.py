@@ -127,6 +127,14 @@ class Launcher(Protocol):
         """Events since the last call; waits at most `timeout_s` for the first one."""
         ...
 
+    def fileno(self) -> int:
+        """Readable when `poll` has something to do: for waiting on several things at once."""
+        ...
+
+    def patience_s(self, most_s: float) -> float:
+        """For how long `poll` need not be called although nothing is readable, `most_s` at most."""
+        ...
+
     def sample(self) -> list[MemorySample]:
         """Memory of every attempt that runs now."""
         ...

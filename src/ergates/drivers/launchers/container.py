@@ -18,6 +18,7 @@ from typing import Literal
 
 from ergates.clock import Clock
 from ergates.drivers import machine
+from ergates.drivers.alarm import Alarm
 from ergates.drivers.launchers import container_reaper
 from ergates.drivers.launchers.container_engine import WORKER_LABEL, Engine, clean_leftovers, connect, labels_of
 from ergates.drivers.launchers.container_run import ContainerRun, cpu_ns_of, group_of
@@ -28,6 +29,17 @@ from ergates.taskqueue.launching import AttemptKey, Launch, LaunchEvent, MemoryS
 from ergates.units import Bytes, Nanoseconds
 
 _CLOSE_S = 30.0
+
+
+class LaunchEvents(SimpleQueue[LaunchEvent]):
+    """What the slots' threads report; rings at each."""
+
+    def __init__(self) -> None:
+        self.alarm = Alarm()
+
+    def put(self, item: LaunchEvent, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self.alarm.ring()
 
 
 class ContainerLauncher:
@@ -67,7 +79,7 @@ class ContainerLauncher:
             raise LaunchError(f"{self._folder}: cannot prepare to start containers: {problem.strerror}") from problem
         clean_leftovers(self._client)
         self._reaper = _start_reaper(address, worker_id)
-        self._events: SimpleQueue[LaunchEvent] = SimpleQueue()
+        self._events = LaunchEvents()
         self._slots: dict[int, ContainerSlot] = {}
         self._closing: list[ContainerSlot] = []
         self._next_slot = 0
@@ -112,12 +124,8 @@ class ContainerLauncher:
         until = time.monotonic() + timeout_s
         events: list[LaunchEvent] = []
         while not events:
-            wait_s = max(0.0, until - time.monotonic())
-            now_ns = self._clock.now_ns()
-            for run in self._runs():
-                at_ns = min((at for at in (run.deadline_ns, run.kill_ns) if at), default=0)
-                if at_ns and not run.paused_ns:
-                    wait_s = min(wait_s, max(0.0, (at_ns - now_ns) / 1e9))
+            wait_s = self.patience_s(max(0.0, until - time.monotonic()))
+            self._events.alarm.clear()
             with suppress(Empty):
                 events.append(self._events.get(timeout=wait_s) if wait_s else self._events.get_nowait())
                 while True:
@@ -126,6 +134,19 @@ class ContainerLauncher:
             if time.monotonic() >= until:
                 break
         return events
+
+    def fileno(self) -> int:
+        """See Launcher."""
+        return self._events.alarm.fileno()
+
+    def patience_s(self, most_s: float) -> float:
+        """See Launcher: until the next time limit or kill."""
+        now_ns = self._clock.now_ns()
+        for run in self._runs():
+            at_ns = min((at for at in (run.deadline_ns, run.kill_ns) if at), default=0)
+            if at_ns and not run.paused_ns:
+                most_s = min(most_s, max(0.0, (at_ns - now_ns) / 1e9))
+        return most_s
 
     def sample(self) -> list[MemorySample]:
         """See Launcher."""
@@ -216,10 +237,12 @@ class ContainerLauncher:
                     if run.paused_ns:
                         self._order("unpause", run)
                 each.thread.join(0.2)
+        left = any(each.thread.is_alive() for each in slots)
         if self._reaper is not None:
-            left = any(each.thread.is_alive() for each in slots)
             _end_reaper(self._reaper, clean=not left)
         self._client.close()
+        if not left:
+            self._events.alarm.close()
         with suppress(OSError):  # another launcher of this worker still has files there
             self._folder.rmdir()
 

@@ -146,7 +146,7 @@ class ProcessLauncher:
         until = time.monotonic() + timeout_s
         while True:
             left_s = 0.0 if self._events else max(0.0, until - time.monotonic())
-            for fd, mask in self._epoll.poll(self._shorten(left_s)):
+            for fd, mask in self._epoll.poll(self.patience_s(left_s)):
                 link = self._by_fd.get(fd)
                 if link is not None:
                     self._serve(link, mask)
@@ -158,8 +158,19 @@ class ProcessLauncher:
                 return events
 
     def fileno(self) -> int:
-        """Readable when `poll` has something to do; to wait for other things at the same time."""
+        """See Launcher."""
         return self._epoll.fileno()
+
+    def patience_s(self, most_s: float) -> float:
+        """See Launcher: until the next moment at which a warm slot needs us."""
+        if self._events:
+            return 0.0
+        for link in self._warm:
+            if not link.frozen_ns:
+                at_ns = link.ending.kill_ns if link.ending is not None else link.deadline_ns
+                if at_ns:
+                    most_s = min(most_s, max(0.0, (at_ns - wire.boottime_ns()) / 1e9))
+        return most_s
 
     def sample(self) -> list[MemorySample]:
         """See Launcher. Numbers come from the kernel in batches: they may be some hundred KiB behind."""
@@ -184,6 +195,11 @@ class ProcessLauncher:
         return sum((link.group.used_bytes() or 0) for link in self._slots.values() if link.group is not None)
 
     # --- orders -------------------------------------------------------------------------------
+
+    def set_memory_limit(self, limit_bytes: int) -> bool:
+        """Another hard limit on all attempts together; False: the kernel has none here, or too much is in use now."""
+        self.confined = self._tree.set_memory_limit(limit_bytes) or self.confined
+        return self.confined
 
     def freeze(self, slot: int) -> None:
         """Stop everything of a slot; its time limit stops too."""
@@ -396,12 +412,3 @@ class ProcessLauncher:
                 self._end_warm(link, running.sequence, wire.KILLED, running.kill_grace_ns)
             elif running is not None and link.deadline_ns and now_ns >= link.deadline_ns:
                 self._end_warm(link, running.sequence, wire.TIMED_OUT, running.grace_ns)
-
-    def _shorten(self, wait_s: float) -> float:
-        """The wait until the next moment at which a warm slot needs us."""
-        for link in self._warm:
-            if not link.frozen_ns:
-                at_ns = link.ending.kill_ns if link.ending is not None else link.deadline_ns
-                if at_ns:
-                    wait_s = min(wait_s, max(0.0, (at_ns - wire.boottime_ns()) / 1e9))
-        return wait_s

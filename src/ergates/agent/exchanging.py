@@ -1,0 +1,363 @@
+"""What a worker and its store say to each other, and when: commits and wants out, leases and offers in, signs of life.
+
+What ended waits a moment for others to share its transaction. What could not be delivered is kept and offered again: a
+full store after a second, an absent one with growing pauses. Nothing here decides about tasks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ergates.agent.observer import Observer
+from ergates.agent.peers import Peers
+from ergates.agent.store_link import StoreLink
+from ergates.clock import Clock
+from ergates.cluster.job import JobSpec
+from ergates.cluster.node import WorkerInfo, WorkerLoad
+from ergates.cluster.task import JobId
+from ergates.errors import StoreError, StoreFullError, StoreUnavailableError
+from ergates.taskqueue.launching import AttemptKey
+from ergates.taskqueue.reaping import lost_commits
+from ergates.taskqueue.store import Commit, Exchanged, Exchanger, History, Lease, PastPeak, Reader, Want
+from ergates.units import SECOND_NS, Nanoseconds, format_duration
+
+COMMIT_DELAY_NS = 20_000_000
+"""A finished attempt waits at most this long for others to share its transaction."""
+COMMIT_BATCH = 256
+LOAD_NS = SECOND_NS
+"""How often at most the store is told how the node stands."""
+LOOK_GAP_NS = 20_000_000
+"""A bell that rings all the time is not answered more often than this."""
+READY_GAP_NS = 200_000_000
+"""Delayed tasks that become ready one after another are not looked for more often than this."""
+RETRY_FIRST_NS, RETRY_MOST_NS = SECOND_NS // 2, 5 * SECOND_NS
+"""Pauses while the store is away, each twice the one before."""
+FULL_RETRY_NS = SECOND_NS
+NEVER_NS = 1 << 62
+
+
+class Store(Exchanger, Reader, History, Protocol):
+    """The sides of the store that a worker uses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rhythm:
+    """How often a worker talks to its store without a reason.
+
+    Args:
+        idle_ns: with nothing to do, the longest time between two exchanges.
+        busy_ns: the same while attempts run.
+        reap_ns: how often to look for leases of workers that are gone.
+        reap_first_ns: the first time after registering.
+        announced: the store rings when something is there; else a delayed task is found by looking every `idle_ns`.
+    """
+
+    idle_ns: int
+    busy_ns: int
+    reap_ns: int = 10 * SECOND_NS
+    reap_first_ns: int = 0
+    announced: bool = False
+
+
+NEAR = Rhythm(idle_ns=200_000_000, busy_ns=SECOND_NS)
+"""A store that is a file here: looking costs little, and nothing announces what comes."""
+FAR = Rhythm(
+    idle_ns=10 * SECOND_NS,
+    busy_ns=5 * SECOND_NS,
+    reap_ns=15 * SECOND_NS,
+    reap_first_ns=15 * SECOND_NS,
+    announced=True,
+)
+"""A server that rings. A lease lasts 30 s there: three beats. Who comes first after an outage must not reap those whose
+beats are only a moment late, so nobody reaps in the first moments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A commit to be delivered; `lease` is None when observers need not hear of it."""
+
+    commit: Commit
+    lease: Lease | None = None
+    result: bytes | None = None
+
+
+class Listener(Protocol):
+    """The worker: hears what the store said."""
+
+    def holds(self, key: AttemptKey) -> bool:
+        """Whether this lease is one of ours, as far as we know."""
+        ...
+
+    def answered(self, answer: Exchanged, leases: tuple[Lease, ...]) -> None:
+        """`leases` can be started: what their jobs say is known."""
+        ...
+
+    def expelled(self) -> None:
+        """Our leases are gone: end everything, then call `readmit`."""
+        ...
+
+    def store_is_full(self, error: StoreFullError) -> None: ...
+
+    def store_is_away(self, words: str) -> None:
+        """In words; empty when it is back."""
+        ...
+
+
+class Exchanging:
+    """One worker's talk with its store.
+
+    Args:
+        worker: who is told.
+        jobs: to serve; empty for all.
+        load: how the node stands, for people; None where nobody asks.
+        peers: kept up to date where there are any.
+    """
+
+    def __init__(
+        self,
+        worker: Listener,
+        info: WorkerInfo,
+        store: Store,
+        link: StoreLink,
+        clock: Clock,
+        *,
+        rhythm: Rhythm,
+        jobs: Sequence[JobId],
+        observers: Sequence[Observer],
+        load: Callable[[], WorkerLoad] | None,
+        unfit: Callable[[], tuple[int, ...]],
+        learned: Callable[[], list[PastPeak]],
+        peers: Peers | None,
+    ) -> None:
+        self._worker, self._info, self._store, self._link, self._clock = worker, info, store, link, clock
+        self._rhythm, self._jobs, self._observers = rhythm, tuple(jobs), tuple(observers)
+        self._load, self._unfit, self._learned, self._peers = load, unfit, learned, peers
+        self._random = random.Random(f"{info.id}/backoff")
+        self.specs: dict[JobId, JobSpec] = {}
+        """Of every job whose leases were handed to the worker."""
+        self.wants: tuple[Want, ...] = ()
+        self.open_tasks: int | None = None
+        self.orders_seen = 0
+        self.registered = False
+        self.look = False
+        """The store rang."""
+        self._readmitted = True
+        self._unspecified: list[Lease] = []
+        """Leased, but what their job says is not known yet."""
+        self._outbox: list[Ending] = []
+        self._sent: list[Ending] = []
+        self._oldest_ns = 0
+        self._last_ns = self._next_reap_ns = self._next_load_ns = 0
+        self._ready_ns: int | None = None
+        self._not_before_ns = 0
+        self._away_since_ns = 0
+        self._failures = 0
+        self._full = False
+
+    # --- what the worker wants of it ----------------------------------------------------------
+
+    def commit(self, commit: Commit, lease: Lease | None = None, result: bytes | None = None) -> None:
+        """Deliver this with the next exchange."""
+        if not self._outbox:
+            self._oldest_ns = self._clock.now_ns()
+        self._outbox.append(Ending(commit, lease, result))
+
+    @property
+    def undelivered(self) -> int:
+        """Commits and leases that the store, or the worker, does not know of yet."""
+        return len(self._outbox) + len(self._sent) + len(self._unspecified)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the store is full or away: what is offered to it has to wait."""
+        return self._full or bool(self._away_since_ns)
+
+    def register(self) -> None:
+        """Announce the worker, at once. Raises StoreError."""
+        now = self._clock.now_ns()
+        self._store.register(self._info, now)
+        self._registered_at(now)
+
+    def readmit(self) -> None:
+        """Nothing of the old epoch runs any more: register again."""
+        self._readmitted = True
+
+    def turn(self, now: Nanoseconds, *, idle: bool) -> None:
+        """Take in what the store answered, and ask what is due."""
+        self._link.deliver()
+        if self._link.busy or now < self._not_before_ns:
+            return
+        if not self.registered:
+            if self._readmitted:
+                self._link.ask(
+                    lambda: self._store.register(self._info, now), lambda _: self._registered_at(now), self._failed
+                )
+            return
+        if now >= self._exchange_due_ns(idle):
+            self.exchange(now)
+        elif now >= self._next_reap_ns:
+            self.reap(now)
+        elif self._peers is not None and self._peers.due(now, idle=idle):
+            self._link.ask(self._peers.ask, self._peers.heard, self._failed)
+
+    def due_ns(self, *, idle: bool) -> int:
+        """When `turn` has something to do, unless the store speaks first."""
+        if self._link.busy or not (self.registered or self._readmitted):
+            return NEVER_NS
+        if not self.registered:
+            return self._not_before_ns
+        return max(self._not_before_ns, min(self._exchange_due_ns(idle), self._next_reap_ns))
+
+    def _exchange_due_ns(self, idle: bool) -> int:
+        if self.wants:
+            return 0
+        if self._outbox:
+            return 0 if len(self._outbox) >= COMMIT_BATCH else self._oldest_ns + COMMIT_DELAY_NS
+        due_ns = self._last_ns + (self._rhythm.idle_ns if idle else self._rhythm.busy_ns)
+        if self.look:
+            due_ns = min(due_ns, self._last_ns + LOOK_GAP_NS)
+        if self._unspecified:
+            due_ns = min(due_ns, self._last_ns + SECOND_NS)
+        if self._rhythm.announced and self._ready_ns is not None:
+            due_ns = min(due_ns, max(self._ready_ns, self._last_ns + READY_GAP_NS))
+        return due_ns
+
+    # --- questions ----------------------------------------------------------------------------
+
+    def exchange(self, now: Nanoseconds) -> None:
+        """Commit and lease. The store must not be busy."""
+        self._sent, self._outbox = self._outbox, []
+        wants, self.wants = self.wants, ()
+        self.look, self._last_ns = False, now
+        commits = [ending.commit for ending in self._sent]
+        load = None
+        if self._load is not None and now >= self._next_load_ns:
+            load, self._next_load_ns = self._load(), now + LOAD_NS
+        unfit, orders_seen, needed = self._unfit(), self.orders_seen, {lease.job for lease in self._unspecified}
+
+        def call() -> tuple[Exchanged, dict[JobId, JobSpec]]:
+            answer = self._store.exchange(
+                self._info.id, commits, wants, now, self._jobs, unfit=unfit, load=load, orders_seen=orders_seen
+            )
+            return answer, self._specs_of(needed | {lease.job for lease in answer.leases})
+
+        def failed(error: StoreError) -> None:
+            self._outbox, self._sent = self._sent + self._outbox, []
+            self.wants = self.wants or wants
+            self._failed(error)
+
+        self._link.ask(call, self._exchanged, failed)
+
+    def _specs_of(self, jobs: set[JobId]) -> dict[JobId, JobSpec]:
+        """In the store's thread. What is leased is leased: a store that goes away in between is asked again later."""
+        found: dict[JobId, JobSpec] = {}
+        for job in jobs:
+            if job not in self.specs:
+                try:
+                    found[job] = self._store.spec(job)
+                except StoreUnavailableError:
+                    break
+        return found
+
+    def reap(self, now: Nanoseconds) -> None:
+        """Judge the leases of workers that are gone and commit them as lost; let the store remember what was learned."""
+        self._next_reap_ns = now + self._rhythm.reap_ns
+        peaks = self._learned()
+
+        def call() -> tuple[tuple[Lease, ...], dict[JobId, JobSpec]]:
+            leases = self._store.expired(now, self._info.boot_id)
+            specs = self._specs_of({lease.job for lease in leases})
+            if peaks:
+                self._store.remember_peaks(peaks)
+            return leases, specs
+
+        self._link.ask(call, self._found_lost, self._failed)
+
+    def _found_lost(self, found: tuple[tuple[Lease, ...], dict[JobId, JobSpec]]) -> None:
+        self._heard()
+        leases, specs = found
+        self.specs |= specs
+        # Our own: we slept longer than a lease; the next exchange says whether they still are.
+        others = [lease for lease in leases if lease.job in self.specs and not self._worker.holds(_key(lease))]
+        now = self._clock.now_ns()
+        for commit in lost_commits(others, lambda job: self.specs[job].retry_limits, now, self._random):
+            self.commit(commit)
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def _registered_at(self, now: int) -> None:
+        self._heard()
+        self.registered = True
+        self._last_ns = 0
+        self._next_reap_ns = now + self._rhythm.reap_first_ns
+
+    def _exchanged(self, answered: tuple[Exchanged, dict[JobId, JobSpec]]) -> None:
+        answer, specs = answered
+        self._heard()
+        self.specs |= specs
+        if answer.stale:
+            self._outbox, self._sent, self._unspecified, self.wants = [], [], [], ()
+            self.registered = self._readmitted = False
+            self._worker.expelled()
+            return
+        self._announce(answer)
+        self.open_tasks, self._ready_ns = answer.open_tasks, answer.next_ready_ns
+        leases = [*self._unspecified, *answer.leases]
+        self._unspecified = [lease for lease in leases if lease.job not in self.specs]
+        ready = tuple(lease for lease in leases if lease.job in self.specs)
+        self._worker.answered(answer, ready)
+
+    def _announce(self, answer: Exchanged) -> None:
+        sent, self._sent = self._sent, []
+        refused = set(answer.refused)
+        for ending in sent:
+            commit, lease = ending.commit, ending.lease
+            if lease is None or commit.attempt is None or (commit.job, commit.task, commit.fence) in refused:
+                continue
+            for observer in self._observers:
+                observer.attempt_ended(lease, commit.attempt, commit.verdict, ending.result)
+
+    def _heard(self) -> None:
+        self._full = False
+        self._not_before_ns = self._failures = 0
+        if self._away_since_ns:
+            now = self._clock.now_ns()
+            # Others may not have found it again yet: give them a lease's time before calling them dead.
+            self._next_reap_ns = max(self._next_reap_ns, now + self._rhythm.reap_first_ns)
+            self._away_since_ns = 0
+            self._worker.store_is_away("")
+
+    def _failed(self, error: StoreError) -> None:
+        now = self._clock.now_ns()
+        if isinstance(error, StoreFullError):
+            self._full = True
+            self._not_before_ns = now + FULL_RETRY_NS
+            self._worker.store_is_full(error)
+        elif isinstance(error, StoreUnavailableError):
+            pause_ns = min(RETRY_MOST_NS, RETRY_FIRST_NS << min(self._failures, 10))
+            self._failures += 1
+            self._not_before_ns = now + int(pause_ns * self._random.uniform(0.8, 1.0))
+            self._away_since_ns = self._away_since_ns or now
+            waited = format_duration(now - self._away_since_ns)
+            self._worker.store_is_away(f"the store is away since {waited}: {error}")
+        else:
+            raise error
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def leave(self, timeout_s: float) -> None:
+        """Say good-bye; leases still held are returned. A store that is away finds out by itself."""
+        if not self._link.close(timeout_s):
+            return
+        try:
+            self._store.remember_peaks(self._learned())
+            self._store.leave(self._info.id, self._clock.now_ns())
+        except (StoreFullError, StoreUnavailableError) as error:
+            self._worker.store_is_away(f"left without a word: {error}")
+
+
+def _key(lease: Lease) -> AttemptKey:
+    return (lease.job, lease.task, lease.fence)

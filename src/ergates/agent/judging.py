@@ -1,0 +1,96 @@
+"""From the end of an attempt to its row in the ledger and the verdict on its task: `taskqueue/retry.py` decides."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+
+from ergates.agent.outcomes import attempt_of, cost_of, outcome_of, peak_of, reason_of
+from ergates.agent.peers import Peers
+from ergates.agent.running import Running
+from ergates.clock import Clock
+from ergates.cluster.attempt import Attempt, Outcome
+from ergates.cluster.job import JobSpec
+from ergates.cluster.node import WorkerInfo
+from ergates.cluster.task import JobId
+from ergates.taskqueue.launching import Ended
+from ergates.taskqueue.node_events import GiveBack
+from ergates.taskqueue.retry import judge
+from ergates.taskqueue.store import Lease, Verdict
+
+
+class Judging:
+    """Judges what ends on one node.
+
+    Args:
+        info: of its worker, as it is now.
+        specs: of the jobs.
+        clock: dates what never started.
+        peers: the other workers, where there may be some: what this node cannot run, another one may.
+    """
+
+    def __init__(
+        self,
+        info: Callable[[], WorkerInfo],
+        specs: Mapping[JobId, JobSpec],
+        clock: Clock,
+        peers: Peers | None,
+    ) -> None:
+        self._info, self._specs, self._clock, self._peers = info, specs, clock, peers
+        self._random = random.Random(f"{info().id}/returns")
+
+    def ended(self, running: Running, ended: Ended) -> tuple[Attempt, Verdict]:
+        """Of an attempt that ran, or should have."""
+        lease, info = running.lease, self._info()
+        peak = peak_of(ended, running.sampled_bytes, running.samples)
+        outcome = outcome_of(ended, running.order)
+        wall_ns = max(0, ended.ended_ns - ended.started_ns) if ended.started_ns else 0
+        cost = cost_of(
+            wall_ns,
+            lease.spec.requirement.cpus_milli,
+            info.capacity.cpus_milli,
+            info.capacity.price_usd_micros_per_hour,
+        )
+        attempt = attempt_of(
+            ended,
+            number=lease.attempt,
+            outcome=outcome,
+            reason=reason_of(ended, outcome, running.order, peak[0], lease.spec.time_limit_ns),
+            worker=info.id,
+            host=info.host,
+            peak=peak,
+            cost=cost,
+            predicted_bytes=running.start.predicted_bytes,
+        )
+        floor = running.order.memory_floor_bytes if isinstance(running.order, GiveBack) else peak[0]
+        return attempt, self._verdict(lease, outcome, attempt.reason, floor, peak[0])
+
+    def unstarted(self, lease: Lease, outcome: Outcome, reason: str) -> tuple[Attempt, Verdict]:
+        """Of one that no launcher was given."""
+        info = self._info()
+        attempt = Attempt(
+            number=lease.attempt,
+            outcome=outcome,
+            worker=info.id,
+            host=info.host,
+            ended_ns=self._clock.now_ns(),
+            reason=reason,
+        )
+        return attempt, self._verdict(lease, outcome, reason)
+
+    def _verdict(self, lease: Lease, outcome: Outcome, reason: str, floor: int = 0, peak: int = 0) -> Verdict:
+        info, peers = self._info(), self._peers
+        return judge(
+            lease,
+            outcome,
+            reason,
+            floor,
+            self._specs[lease.job].retry_limits,
+            self._clock.now_ns(),
+            info.host,
+            self._random,
+            peak_bytes=peak,
+            capacity_bytes=info.capacity.memory_bytes,
+            largest_bytes=None if peers is None else max(peers.largest_bytes, info.capacity.memory_bytes),
+            elsewhere=peers is not None and peers.on_other_hosts > 0,
+        )
