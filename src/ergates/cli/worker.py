@@ -14,6 +14,7 @@ VERBS = {
     "drain": "Let workers end what runs and start nothing new.",
     "up": "Start workers on other hosts over ssh.",
     "down": "Drain workers that `up` started, and see that nothing is left.",
+    "slurm": "Workers in allocations of Slurm: ask for them, list them, end them.",
 }
 
 
