@@ -31,6 +31,7 @@ from ergates.taskqueue.store import (
     Submitted,
     Submitter,
     Verdict,
+    Waiting,
     Want,
 )
 from ergates.units import Bytes, MilliCpus, Nanoseconds, UsdMicros
@@ -41,7 +42,7 @@ LEASE_NS = 30 * SECOND
 BOOT = "boot-1"
 
 
-class Store(Submitter, Exchanger, Editor, Reader, History, Protocol):
+class Store(Submitter, Exchanger, Editor, Reader, Waiting, History, Protocol):
     """All these protocols, as one object has them."""
 
 

@@ -327,6 +327,30 @@ class SubmitContract:
         assert ids(take(rig.store, 5)) == [1]
         assert [view.reason for view in rig.store.tasks(job, ids=[(2, 2)])] == ["its job was cancelled"]
 
+    def test_what_waits_is_counted_by_class_and_priority(self, rig: Rig) -> None:
+        small, large = requirement(), requirement(2**40)
+        tasks = [
+            TaskSpec(command="c", requirement=large if number % 3 else small, priority=9 * (number < 4))
+            for number in range(10)
+        ]
+        tasks.append(TaskSpec(command="later", after=((1, 1),)))
+        job = submit(rig.store, tasks).id
+        submit(rig.store, 5, key="other")
+
+        def waiting() -> list[tuple[int, int, int]]:
+            offers = rig.open().waiting(job)
+            assert {offer.job for offer in offers} == {job}
+            assert [offer.priority for offer in offers] == sorted((offer.priority for offer in offers), reverse=True)
+            return sorted((-offer.priority, offer.requirement.memory_bytes, offer.waiting) for offer in offers)
+
+        assert waiting() == [(-9, 0, 2), (-9, 2**40, 2), (0, 0, 2), (0, 2**40, 4)]
+        register(rig.store)
+        take(rig.store, 4)
+        rig.store.set_phase(job, "paused", at(1))
+        assert waiting() == [(0, 0, 2), (0, 2**40, 4)]
+        with pytest.raises(UnknownJobError):
+            rig.store.waiting(JobId("j99"))
+
     # --- the ledger -------------------------------------------------------------------------------
 
     def test_the_ledger_keeps_every_attempt_as_it_was(self, rig: Rig) -> None:

@@ -7,7 +7,7 @@ checked first and written after, so it happens whole or not at all.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -224,6 +224,19 @@ class MemoryStore:
     def status(self, job: JobId) -> JobStatus:
         """See Reader.status."""
         return self._job(job).status()
+
+    def waiting(self, job: JobId) -> tuple[Offer, ...]:
+        """See Waiting.waiting."""
+        counts = Counter(
+            (-view.spec.priority, self.class_id(view.spec.requirement))
+            for view in self.tasks(job, states=(TaskState.READY,))
+        )
+        return tuple(
+            Offer(
+                job=job, class_id=number, requirement=self._requirements[number], priority=-priority, waiting=waiting
+            )
+            for (priority, number), waiting in sorted(counts.items())
+        )
 
     def tasks(
         self,

@@ -214,7 +214,9 @@ def _impossible(classes: Sequence[_Class], tasks: int, live: tuple[WorkerStatus,
         wanted_time = _range([each.requirement.min_time_ns for each in classes], format_duration)
         return f"{who} {wanted_time}: the worker with the most time left ends in {format_duration(max(0, longest))}."
     if resource.startswith("label "):
-        return f"{who} {_wanted_label(first, resource)}: {_labels_there(resource.removeprefix('label '), capacities)}."
+        return (
+            f"{who} {_wanted_label(classes, resource)}: {_labels_there(resource.removeprefix('label '), capacities)}."
+        )
     amounts = [(host, _amount(one, resource)) for host, one in capacities]
     host, amount = max(amounts, key=lambda pair: pair[1])
     wanted_amount = _range([dict(each.requirement.resources).get(resource, 0) for each in classes], str)
@@ -239,15 +241,13 @@ def _busy(first: _Class, classes: Sequence[_Class], tasks: int) -> str:
         wanted = max(each.requirement.nodes for each in classes)
         return f"{waits} for {wanted} free nodes at once; {nodes} could hold a member each."
     if resource == "memory":
-        used = sum(worker.load.used_bytes for worker in capable)
-        there = sum(_capacity(worker).memory_bytes for worker in capable)
-        return (
-            f"{waits} for memory: {nodes} could hold them, with {format_bytes(used)} of {format_bytes(there)} in use."
-        )
+        in_use = format_bytes(sum(worker.load.used_bytes for worker in capable))
+        all_of_it = format_bytes(sum(_capacity(worker).memory_bytes for worker in capable))
+        return f"{waits} for memory: {nodes} could hold them, with {in_use} of {all_of_it} in use."
     if resource == "cpus":
-        held = sum(worker.load.cpus_milli_held for worker in capable)
-        total = sum(_capacity(worker).cpus_milli for worker in capable)
-        return f"{waits} for cores: {nodes} could hold them, {_of_all(held, total, _cores)} held."
+        held_milli = sum(worker.load.cpus_milli_held for worker in capable)
+        total_milli = sum(_capacity(worker).cpus_milli for worker in capable)
+        return f"{waits} for cores: {nodes} could hold them, {_of_all(held_milli, total_milli, _cores)} held."
     held = sum(dict(worker.load.resources_held).get(resource, 0) for worker in capable)
     total = sum(_amount(_capacity(worker), resource) for worker in capable)
     has = _form(len(capable), "has", "have")
@@ -261,9 +261,9 @@ def _reasons(first: _Class, live: Sequence[WorkerStatus]) -> str:
     return "; ".join(told[:HOSTS_NAMED]) + more
 
 
-def _wanted_label(first: _Class, resource: str) -> str:
+def _wanted_label(classes: Sequence[_Class], resource: str) -> str:
     name = resource.removeprefix("label ")
-    return f"the label {name}={dict(first.requirement.labels)[name]}"
+    return f"the label {name}=" + " or ".join(sorted({dict(each.requirement.labels)[name] for each in classes}))
 
 
 def _labels_there(name: str, capacities: Sequence[tuple[str, NodeCapacity]]) -> str:

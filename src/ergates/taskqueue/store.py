@@ -368,6 +368,18 @@ class Reader(Protocol):
         ...
 
 
+class Waiting(Protocol):
+    """What waits, for people who ask why (`erg explain JOB`)."""
+
+    def waiting(self, job: JobId) -> tuple[Offer, ...]:
+        """Ready tasks of one job by class and priority, largest priority first, whatever its phase: counters, no scan.
+
+        Raises:
+            UnknownJobError: there is no such job.
+        """
+        ...
+
+
 class History(Protocol):
     """What the memory predictor remembers between runs; the newest 256 peaks of each shape are kept."""
 

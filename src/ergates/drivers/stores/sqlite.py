@@ -19,7 +19,7 @@ from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.drivers.stores import sqlite_read
 from ergates.drivers.stores.sqlite_connection import Journal, StoreConnection
-from ergates.taskqueue.store import Changes, Commit, Exchanged, Lease, PastPeak, Submitted, TaskView, Want
+from ergates.taskqueue.store import Changes, Commit, Exchanged, Lease, Offer, PastPeak, Submitted, TaskView, Want
 from ergates.units import SECOND_NS, Nanoseconds
 
 LEASE_NS = Nanoseconds(30 * SECOND_NS)
@@ -162,6 +162,9 @@ class SqliteStore:
 
     def status(self, job: JobId) -> JobStatus:
         return sqlite_read.status(self.connection(), job)
+
+    def waiting(self, job: JobId) -> tuple[Offer, ...]:
+        return sqlite_read.waiting(self.connection(), job)
 
     def tasks(
         self,

@@ -29,7 +29,7 @@ from ergates.drivers.stores.sqlite_records import (
     task_row,
     unknown_job,
 )
-from ergates.taskqueue.store import TaskView
+from ergates.taskqueue.store import Offer, TaskView
 from ergates.units import Nanoseconds
 
 CHUNK = 500
@@ -69,6 +69,28 @@ def spec(db: StoreConnection, job: JobId) -> JobSpec:
     if row is None:
         raise unknown_job(job)
     return msgspec.json.decode(row[0], type=JobSpec)
+
+
+def waiting(db: StoreConnection, job: JobId) -> tuple[Offer, ...]:
+    """See Waiting.waiting."""
+    status(db, job)  # raises when there is none
+    with db.reading() as raw:
+        decoder = SpecDecoder(db)
+        rows = raw.execute(
+            "SELECT class, priority, sum(waiting) FROM lanes WHERE job = ? AND waiting > 0"
+            " GROUP BY class, priority ORDER BY priority DESC, class",
+            (job_number(job),),
+        ).fetchall()
+        return tuple(
+            Offer(
+                job=job,
+                class_id=class_number,
+                requirement=decoder.requirement(class_number),
+                priority=priority,
+                waiting=count,
+            )
+            for class_number, priority, count in rows
+        )
 
 
 def tasks(
