@@ -41,7 +41,10 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     (
         "Many machines",
-        (("worker", "Workers of a cluster: start, see, change, place on other hosts, take down."),),
+        (
+            ("store", "A private store for many machines: start, stop, look, back up."),
+            ("worker", "Workers of a cluster: start, see, change, place on other hosts, take down."),
+        ),
     ),
     (
         "For scripts written for others",

@@ -98,6 +98,11 @@ def find_state_dir(
     return place
 
 
+def place_of(directory: Path, *, state: Path | None = None) -> Path:
+    """Where the state directory of `directory` is or would be; creates nothing."""
+    return _place(directory, state, os.environ, MOUNTINFO).root
+
+
 def _place(directory: Path, state: Path | None, env: Mapping[str, str], mountinfo: Path) -> StateDir:
     named = state or (Path(env["ERGATES_STATE"]) if env.get("ERGATES_STATE") else None)
     if named is not None:
