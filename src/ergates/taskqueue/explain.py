@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.job import RetryLimits
-from ergates.cluster.node import NodeCapacity
+from ergates.cluster.node import NodeCapacity, WorkerStatus
 from ergates.cluster.task_state import TaskState
+from ergates.taskqueue.explain_job import NOTHING, blocked
 from ergates.taskqueue.memory import MemoryModel
-from ergates.taskqueue.slots import Slots
+from ergates.taskqueue.slots import Slots, choice_words
 from ergates.taskqueue.store import Offer, TaskView
+from ergates.taskqueue.unfit import lacks
 from ergates.units import Nanoseconds, format_bytes, format_duration
 
 
@@ -27,6 +29,7 @@ def explain(
     now_ns: Nanoseconds,
     limits: RetryLimits | None = None,
     paused: bool = False,
+    workers: Sequence[WorkerStatus] = (),
 ) -> list[str]:
     """Everything there is to say about one task.
 
@@ -34,13 +37,14 @@ def explain(
         task: as the store shows it.
         attempts: of this task, oldest first.
         offers: what waits in the store.
-        capacity: of the node it would run on; None when no worker is known.
+        capacity: of the node it would run on; None when no worker is known, or when there are several.
         memory: what was learned; None when nothing was recalled.
         now_ns: now.
         limits: of its job, to say how many tries are left.
         paused: whether its job is paused.
+        workers: of a cluster, instead of `capacity`.
     """
-    sentences = [_state(task, offers, capacity, now_ns, paused)]
+    sentences = [_state(task, offers, capacity, now_ns, paused, workers)]
     sentences += _came_back(attempts)
     if limits is not None and attempts and task.state in (TaskState.READY, TaskState.DELAYED, TaskState.LEASED):
         sentences += _tries_left(task, limits)
@@ -49,7 +53,14 @@ def explain(
     return sentences
 
 
-def _state(task: TaskView, offers: Sequence[Offer], capacity: NodeCapacity | None, now_ns: int, paused: bool) -> str:
+def _state(
+    task: TaskView,
+    offers: Sequence[Offer],
+    capacity: NodeCapacity | None,
+    now_ns: int,
+    paused: bool,
+    workers: Sequence[WorkerStatus],
+) -> str:
     match task.state:
         case TaskState.BLOCKED:
             return f"It waits for {_count(task.blocked_by, 'task')} that it comes after."
@@ -57,7 +68,7 @@ def _state(task: TaskView, offers: Sequence[Offer], capacity: NodeCapacity | Non
             left = format_duration(max(0, task.not_before_ns - now_ns))
             return f"It waits {left} more before it is tried again: {task.reason or 'it came back'}."
         case TaskState.READY:
-            return _why_ready(task, offers, capacity, paused)
+            return _why_ready(task, offers, capacity, paused, workers, now_ns)
         case TaskState.LEASED:
             return f"It is held by worker {task.worker}, to run next or running now."
         case TaskState.DONE:
@@ -68,17 +79,28 @@ def _state(task: TaskView, offers: Sequence[Offer], capacity: NodeCapacity | Non
             return f"It was cancelled: {task.reason or 'by the user'}."
 
 
-def _why_ready(task: TaskView, offers: Sequence[Offer], capacity: NodeCapacity | None, paused: bool) -> str:
+def _why_ready(
+    task: TaskView,
+    offers: Sequence[Offer],
+    capacity: NodeCapacity | None,
+    paused: bool,
+    workers: Sequence[WorkerStatus],
+    now_ns: int,
+) -> str:
     if paused:
         return "It is ready, but its job is paused."
-    if capacity is None:
+    if capacity is None and not any(worker.standing == "live" for worker in workers):
         return "It is ready; no worker runs that could take it."
     requirement = task.spec.requirement
-    unfit = Slots(capacity).unfit(requirement)
-    if requirement.memory_bytes > capacity.memory_bytes:
-        unfit = f"needs {format_bytes(requirement.memory_bytes)}; this node has {format_bytes(capacity.memory_bytes)}"
-    if unfit is not None:
-        return f"It can never run on this node: it {unfit}."
+    if capacity is not None:
+        missing = lacks(requirement, Slots(capacity), gangs=False)
+        if missing:
+            return f"It can never run on this node: it {missing[0].words}."
+    else:
+        alone = Offer(job=task.job, class_id=0, requirement=requirement, priority=task.spec.priority, waiting=1)
+        (found,) = blocked([alone], workers, now_ns)
+        if found.resource != NOTHING:
+            return f"It is ready. {found.sentence.replace('1 task ', 'It ', 1)}"
     ahead = sum(offer.waiting for offer in offers if offer.priority > task.spec.priority)
     if ahead:
         return f"It is ready, behind {_count(ahead, 'task')} of higher priority."
@@ -105,7 +127,7 @@ def _tries_left(task: TaskView, limits: RetryLimits) -> list[str]:
     used = [
         (past.failures, failures, "failures"),
         (past.memory, limits.memory, "returns for memory"),
-        (past.losses, limits.losses, "lost workers"),
+        (past.losses, limits.losses, "losses of its node"),
         (past.timeouts, limits.timeouts, "time limits"),
     ]
     words = [f"{count} of {allowed} {what}" for count, allowed, what in used if count]
@@ -120,7 +142,16 @@ def _requirement(task: TaskView) -> str:
         why = "raised after it came back" if task.past.memory else "declared"
         parts.append(f"at least {format_bytes(requirement.memory_bytes)} of memory ({why})")
     parts += [f"{name}={amount}" for name, amount in requirement.resources]
-    return f"It needs {', '.join(parts)}."
+    if requirement.nodes > 1:
+        parts.append(f"{requirement.nodes} such nodes at once")
+    parts += [f"the label {name}={value}" for name, value in requirement.labels]
+    parts += [f"the path {path}" for path in requirement.paths]
+    if requirement.min_time_ns:
+        parts.append(f"a worker that lives {format_duration(requirement.min_time_ns)} more")
+    text = f"It needs {', '.join(parts)}"
+    if requirement.alternatives:
+        text += "; of cores and resources also " + ", or ".join(choice_words(one) for one in requirement.alternatives)
+    return f"{text}."
 
 
 def _prediction(task: TaskView, attempts: Sequence[Attempt], memory: MemoryModel | None, now_ns: int) -> list[str]:
