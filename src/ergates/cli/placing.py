@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ergates.drivers.stores.address import StoreAddress
 
 INTERRUPTED = 130
-GOOD = ("up", "already up", "down", "not up")
 _FRAME_S = 0.1
 _COLUMNS = (Column("host"), Column("state"), Column("time", "right"), Column("what", elastic=True))
 
@@ -131,15 +130,15 @@ class ProgressLine:
 
 def progress_text(reports: Sequence[HostReport]) -> str:
     """`12 of 40 hosts done, 1 failed; 3 installing, 24 waiting; node07: connecting`."""
-    settled = [report for report in reports if report.failed or report.state in GOOD]
+    settled = [report for report in reports if report.settled]
     failed = sum(report.failed for report in settled)
-    steps = Counter(report.state.partition(":")[0] for report in reports if report not in settled)
+    steps = Counter(report.state.partition(":")[0] for report in reports if not report.settled)
     text = f"{len(settled)} of {plural(len(reports), 'host')} done"
     if failed:
         text += f", {failed} failed"
     if steps:
         text += "; " + ", ".join(f"{number} {step}" for step, number in steps.items())
-    odd = next((report for report in reports if ":" in report.state), None)
+    odd = next((report for report in reports if ":" in report.state and not report.settled), None)
     return clean(f"{text}; {odd.host}: {odd.state}" if odd is not None else text)
 
 

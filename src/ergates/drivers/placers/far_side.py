@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import io
@@ -29,7 +30,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,12 @@ def start(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:
     """Start one worker that outlives this connection. `files` hold secrets: for the owner alone."""
     home = home_of(request) / str(request["number"])
     home.mkdir(mode=0o700, exist_ok=True)
+    with alone(home):
+        return record_of(home) or begin(request, home)
+
+
+def begin(request: dict[str, Any], home: Path) -> dict[str, Any]:
+    """Nobody else starts this one at the same time."""
     for name, text in request["files"].items():
         write_private(home / name, base64.b64decode(text))
     log = home / "worker.log"
@@ -239,9 +246,20 @@ def start(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:
             stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             cwd=os.path.expanduser("~"), env=environment, start_new_session=True,
         )  # fmt: skip
-    record = {"pid": process.pid, "start_ticks": start_ticks(process.pid), "boot_id": boot_id(), "key": request["key"]}
+    record = {
+        "pid": process.pid, "start_ticks": start_ticks(process.pid), "boot_id": boot_id(),
+        "key": request["key"], "name": request["name"],
+    }  # fmt: skip
     write_private(home / "pid.json", json.dumps(record).encode())
-    return {**record, "log": str(log)}
+    return record
+
+
+@contextlib.contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Two people may bring up the same host."""
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def alive(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:

@@ -21,6 +21,9 @@ CROWDED_TRIES = 4
 """An sshd lets few connections log in at once (MaxStartups) and closes others: those come again, also without --wait."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0
 
+GOOD = ("up", "already up", "down", "not up")
+"""Outcomes that leave nothing to be done."""
+
 
 class HostReport(Struct, kw_only=True):
     """How one host stands; at the end, what came of it.
@@ -44,6 +47,11 @@ class HostReport(Struct, kw_only=True):
     trouble: str = ""
     hint: str = ""
     note: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will be done about it."""
+        return self.failed or self.state in GOOD
 
     @property
     def failed(self) -> bool:
@@ -147,8 +155,9 @@ class ManyHosts:
             report.trouble, report.hint = error.reason.what, error.reason.hint
             report.state = "failed"
         except asyncio.CancelledError:
-            report.trouble = f"interrupted while {report.state}"
-            report.state = "interrupted"
+            if not report.settled:
+                report.trouble = f"interrupted while {report.state}"
+                report.state = "interrupted"
             raise
         finally:
             report.seconds = round(time.monotonic() - begun, 3)

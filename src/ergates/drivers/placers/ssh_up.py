@@ -81,20 +81,25 @@ class SshUp:
                 await self._set_up(run, talk, self._plan.setup)
             key, seen = await self._programs(run, talk)
             run.report.sent_bytes = talk.sent_bytes
-            pids: dict[int, int] = {}
+            records: dict[int, dict[str, Any]] = {}
             for number in range(1, self._plan.count + 1):
-                record = seen["workers"].get(str(number))
-                if record is None:
-                    run.now("starting")
-                    pids[number] = await self._start(run, talk, key, number)
-                else:
-                    pids[number] = int(record["pid"])
-                    if record["key"] != key:
-                        run.report.note = "runs another version; `erg worker down` it first to renew it"
-            fresh = len(pids) - len(seen["workers"].keys() & {str(number) for number in pids})
+                there = seen["workers"].get(str(number))
+                records[number] = there or await self._start(run, talk, key, number)
+            self._look_at(run, key, records)
             run.now("joining")
-            await self._joined(run, talk, pids)
-            run.now("up" if fresh else "already up")
+            await self._joined(run, talk, {number: int(record["pid"]) for number, record in records.items()})
+            run.now("already up" if all(str(number) in seen["workers"] for number in records) else "up")
+
+    def _look_at(self, run: HostRun, key: str, records: Mapping[int, dict[str, Any]]) -> None:
+        """Somebody may have started what runs there: under another name, or another version of us."""
+        for record in records.values():
+            if record["name"] != placed_by(run.host.name):
+                other = str(record["name"]).removeprefix(placed_by(""))
+                raise HostError(
+                    Reason(f"a worker runs there already: the host was brought up as {other}", "name each host once")
+                )
+            if record["key"] != key:
+                run.report.note = "runs another version of the programs; take it down and up again to renew it"
 
     async def _set_up(self, run: HostRun, talk: Conversation, script: bytes) -> None:
         run.now("setting up")
@@ -124,11 +129,13 @@ class SshUp:
             await talk.ask("install", bundle.tar, key=key, sha256=bundle.sha256, timeout_s=INSTALL_TIMEOUT_S)
         return key, seen
 
-    async def _start(self, run: HostRun, talk: Conversation, key: str, number: int) -> int:
+    async def _start(self, run: HostRun, talk: Conversation, key: str, number: int) -> dict[str, Any]:
+        run.now("starting")
         await asyncio.to_thread(self._placed.add, run.host)
         files = {name: base64.b64encode(content).decode() for name, content in self._plan.files.items()}
-        answer = await talk.ask(
+        return await talk.ask(
             "start",
+            name=placed_by(run.host.name),
             cluster=self._plan.cluster,
             key=key,
             number=number,
@@ -136,7 +143,6 @@ class SshUp:
             command=list(self._plan.command(run.host)),
             timeout_s=STEP_TIMEOUT_S,
         )
-        return int(answer["pid"])
 
     async def _joined(self, run: HostRun, talk: Conversation, pids: Mapping[int, int]) -> None:
         """Wait until the store has heard from every worker; a worker that ends instead is told with its last words."""
