@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace
@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from ergates.drivers.machine import host_name, pid_start_ticks
 from ergates.drivers.placers.slurm_array import Pool
 from ergates.drivers.placers.slurm_records import SlurmAllocation
 from ergates.drivers.stores.address import StoreAddress
@@ -78,6 +79,8 @@ class PoolFolder:
     def lock(self) -> int:
         """Become the one that places workers of this pool; returns the descriptor that sbatch is to hold.
 
+        Of a process that was killed only its sbatch may be left: the end of that is awaited, it takes seconds.
+
         Raises:
             UsageError: another process is that now.
         """
@@ -85,14 +88,16 @@ class PoolFolder:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(fd)
-            raise UsageError(
-                f"workers of {self.pool.mark} are placed by {holder}\n"
-                "  hint: stop that process first, or use another --name"
-            ) from None
+            holder = os.pread(fd, 200, 0).decode(errors="replace").strip()
+            if _lives(holder):
+                os.close(fd)
+                raise UsageError(
+                    f"workers of {self.pool.mark} are placed by {holder or 'another process'}\n"
+                    "  hint: stop that process first, or use another --name"
+                ) from None
+            fcntl.flock(fd, fcntl.LOCK_EX)
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        os.pwrite(fd, _holder(os.getpid()).encode(), 0)
         self._fd = fd
         self._kept = self._read()
         return fd
@@ -164,3 +169,13 @@ class PoolFolder:
         jobs = (*self._kept.jobs, job)[-_JOBS_KEPT:] if job else self._kept.jobs
         self._kept = _Kept(intent=intent, jobs=jobs)
         write_private(self.path / "submitted.json", msgspec.json.encode(self._kept).decode())
+
+
+def _holder(pid: int) -> str:
+    return f"process {pid} on {host_name()}"
+
+
+def _lives(holder: str) -> bool:
+    """Whether a holder of the lock may still live: provably not when it was here and its process is gone."""
+    match = re.fullmatch(r"process (\d+) on (.*)", holder)
+    return match is None or match[2] != host_name() or pid_start_ticks(int(match[1])) != 0
