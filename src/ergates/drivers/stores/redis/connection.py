@@ -1,0 +1,127 @@
+"""One connection to the server: calls scripts, speaks raw commands, notices that another server process answers.
+
+The client library makes the connection (TLS, login, Sentinels); what goes over it is written and read here without the
+library's own retries and locks, for these would double the time of the hot call. A connection belongs to one thread. When a
+call fails it is closed, and the next call opens it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from ergates.drivers.stores.redis.errors import in_words, too_old
+from ergates.drivers.stores.redis.scripts import Script
+from ergates.errors import StoreError
+
+MAJOR_MIN = 7
+Arg = bytes | str | int | float
+
+
+class RedisConnection:
+    """Args: `factory` makes clients; `queue` is for messages only."""
+
+    def __init__(self, factory: Callable[[], redis.Redis], queue: str) -> None:
+        self._factory = factory
+        self._client: redis.Redis | None = None
+        self._raw: Any = None
+        self._queue = queue
+        self.run_id = ""
+        self.where = f"queue {queue!r}"
+
+    def close(self) -> None:
+        """The client of this connection is of no further use."""
+        if self._client is not None:
+            self._client.close()
+            self._client.connection_pool.disconnect()
+        self._client, self._raw = None, None
+
+    def open(self) -> None:
+        """Make sure that there is a connection, and know which server process answers (`run_id`).
+
+        Raises:
+            StoreUnavailableError: nothing answers now.
+            StoreError: it does not let us in, or is too old.
+        """
+        if self._raw is not None:
+            return
+        try:
+            self._client = self._factory()
+            self._raw = self._client.connection_pool.get_connection()
+            self.where = _place(self._raw, self._queue)
+            self._raw.send_command("INFO", "server")
+            info = dict(line.split(b":", 1) for line in self._raw.read_response().splitlines() if b":" in line)
+        except (RedisError, OSError) as error:
+            self.close()
+            raise in_words(error, self.where) from error
+        version = info.get(b"redis_version", b"0").decode()
+        if int(version.partition(".")[0]) < MAJOR_MIN:
+            self.close()
+            raise too_old(version, self.where)
+        self.run_id = info[b"run_id"].decode()
+
+    def run(self, script: Script, key: str, *args: Arg) -> Any:
+        """Call a script; the server is told its text when it does not know it.
+
+        Raises:
+            StoreUnavailableError: whether it was carried out is not known.
+            StoreFullError, StoreError: it was not.
+        """
+        self.open()
+        try:
+            try:
+                return self._ask("EVALSHA", script.sha, 1, key, *args)
+            except NoScriptError:
+                return self._ask("EVAL", script.source, 1, key, *args)
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from error
+
+    def command(self, *args: Arg) -> Any:
+        """One raw command."""
+        self.open()
+        try:
+            return self._ask(*args)
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from error
+
+    def pipeline(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
+        """Many commands in one round trip; raises what the first of them to fail said."""
+        if not commands:
+            return []
+        self.open()
+        try:
+            packed = [piece for command in commands for piece in self._raw.pack_command(*command)]
+            self._raw.send_packed_command([b"".join(packed)], check_health=False)
+            answers = [self._one_answer() for _ in commands]
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from error
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self._failed(answer) from answer
+        return answers
+
+    def _ask(self, *args: Arg) -> Any:
+        raw = self._raw
+        raw.send_packed_command(raw.pack_command(*args), check_health=False)
+        return raw.read_response()
+
+    def _one_answer(self) -> Any:
+        try:
+            return self._raw.read_response()
+        except ResponseError as error:
+            return error
+
+    def _failed(self, error: Exception) -> Exception:
+        found = in_words(error, self.where)
+        if not isinstance(error, ResponseError) or type(found) is not StoreError:
+            self.close()  # also after READONLY and the like: the next call looks for the master again
+        return found
+
+
+def _place(raw: Any, queue: str) -> str:
+    """Where this is, without any password."""
+    host = getattr(raw, "path", None) or f"{raw.host}:{raw.port}"
+    return f"{host} (queue {queue!r})"

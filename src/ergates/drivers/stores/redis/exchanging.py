@@ -1,0 +1,273 @@
+"""The worker's side of the hot call: numbered, so that a lost answer is asked again and not carried out again; and what a worker
+holds, so that it can say so to a server that has forgotten.
+
+When the connection breaks in an exchange nobody knows whether it was carried out. The request is remembered, and repeated
+under its number before the next exchange; what it granted and refused is joined to the next answer.
+
+When another server process answers (its run id says so), the last second of the old one may be lost. Then the worker's
+commits of the last seconds are offered again, and all leases it holds are named (lua/adopt.lua).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ergates.cluster.node import WorkerInfo, WorkerLoad, WorkerOrders
+from ergates.cluster.task import JobId
+from ergates.drivers.stores.redis.names import job_number, number_or_none, to_json
+from ergates.drivers.stores.redis.session import Session
+from ergates.drivers.stores.redis.wire import (
+    Core,
+    Granted,
+    Rest,
+    decode_core,
+    decode_rest,
+    leases_of,
+    offers_of,
+    pack_commit,
+    pack_row,
+    places_of,
+)
+from ergates.errors import StoreUnavailableError
+from ergates.taskqueue.store import Commit, Exchanged, Want
+from ergates.units import SECOND_NS, Nanoseconds
+
+COMMITS_AT_ONCE = 1000
+OFFERED_AGAIN_NS = 10 * SECOND_NS
+"""A server with `appendfsync everysec` loses at most two seconds; the rest is for a slow restart."""
+Row = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Call:
+    """One numbered request as it was sent. `rows` are its commits as (job, task, fence)."""
+
+    number: int
+    commits: list[Any]
+    blobs: list[bytes]
+    wants: list[Row | tuple[int, int, int, int]]
+    rows: list[Row]
+
+
+@dataclass(slots=True)
+class _Life:
+    """One worker as this process knows it."""
+
+    info: WorkerInfo | None = None
+    asker: str = field(default_factory=lambda: secrets.token_hex(4))
+    number: int = 0
+    run_id: str = ""
+    pending: _Call | None = None
+    lost: list[Core] = field(default_factory=list)
+    """Answers that came late: their leases have not been handed on yet."""
+    settled: dict[Row, bool] = field(default_factory=dict)
+    """Commits of lost exchanges whose fate is known: whether they were refused."""
+    revoked: set[Row] = field(default_factory=set)
+    """Leases a restarted server gave to somebody else."""
+    held: dict[Row, Granted] = field(default_factory=dict)
+    recent: deque[tuple[int, Any, bytes, Granted]] = field(default_factory=deque)
+    """Accepted commits: when, and what was sent."""
+
+
+class Exchanging:
+    """All workers that speak through one store object: usually one."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lives: dict[str, _Life] = {}
+
+    def register(self, info: WorkerInfo, now_ns: int) -> None:
+        """See Exchanger.register."""
+        self._session.run("register", [info.id, info.host, to_json(info, "the worker"), str(now_ns)], now_ns)
+        self._lives[info.id] = _Life(info=info, run_id=self._session.connection().run_id)
+
+    def leave(self, worker: str, now_ns: int) -> None:
+        """See Exchanger.leave."""
+        self._session.run("leave", worker, now_ns)
+        self._lives.pop(worker, None)
+
+    def exchange(
+        self,
+        worker: str,
+        commits: Sequence[Commit],
+        want: Sequence[Want],
+        now_ns: int,
+        jobs: Sequence[JobId],
+        unfit: Sequence[int],
+        load: WorkerLoad | None,
+        orders_seen: int,
+    ) -> Exchanged:
+        """See Exchanger.exchange."""
+        asked = [job_number(job) for job in jobs]
+        life = self._lives.setdefault(worker, _Life())
+        self._settle(worker, life, now_ns)
+        refused: list[Row] = []
+        new = self._new_commits(life, commits, refused)
+        wants = _less_what_came_late(
+            [(number_or_none(w.job), w.class_id, w.priority, w.count) for w in want], life.lost
+        )
+        while len(new) > COMMITS_AT_ONCE:
+            core, _ = self._send(worker, life, new[:COMMITS_AT_ONCE], [], now_ns, asked, unfit, None, orders_seen)
+            life.lost.append(core)
+            refused += [tuple(row) for row in core.refused]
+            new = new[COMMITS_AT_ONCE:]
+        core, rest = self._send(worker, life, new, wants, now_ns, asked, unfit, load, orders_seen)
+        return self._answer(life, core, rest, refused)
+
+    # --- what was lost ----------------------------------------------------------------------------
+
+    def _settle(self, worker: str, life: _Life, now_ns: int) -> None:
+        """Make sure that server and worker agree on what happened before."""
+        connection = self._session.connection()
+        connection.open()
+        if life.run_id != connection.run_id:
+            if life.run_id:
+                self._adopt(worker, life, now_ns)
+            life.run_id = connection.run_id
+        call = life.pending
+        if call is None:
+            return
+        core, _ = self._ask(worker, life, call, now_ns, [], [], None, 1 << 40)
+        refused = {tuple(row) for row in core.refused}
+        life.settled |= {row: row in refused for row in call.rows}
+        life.lost.append(core)
+
+    def _new_commits(self, life: _Life, commits: Sequence[Commit], refused: list[Row]) -> list[Commit]:
+        """Those whose fate is not known from an exchange whose answer came late."""
+        if not life.settled:
+            return list(commits)
+        new = []
+        for commit in commits:
+            row = number_or_none(commit.job), int(commit.task), commit.fence
+            was_refused = life.settled.pop(row, None)
+            if was_refused is None:
+                new.append(commit)
+            elif was_refused:
+                refused.append(row)
+        return new
+
+    def _adopt(self, worker: str, life: _Life, now_ns: int) -> None:
+        recent = [entry for entry in life.recent if entry[0] > now_ns - OFFERED_AGAIN_NS]
+        info = "" if life.info is None else to_json(life.info, "the worker")
+        host = "" if life.info is None else life.info.host
+        held = [(*row, some.class_id, some.priority) for row, some in life.held.items()]
+        held += [(*entry[1][:3], entry[3].class_id, entry[3].priority) for entry in recent]
+        request = [worker, host, info, str(now_ns), held, [entry[1] for entry in recent]]
+        (answer,) = self._session.run("adopt", request, now_ns, [entry[2] for entry in recent])
+        taken = {tuple(row) for row in msgspec.msgpack.decode(answer, type=list[Row])}
+        life.revoked |= taken & life.held.keys()
+
+    # --- one request ------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        worker: str,
+        life: _Life,
+        commits: Sequence[Commit],
+        wants: Sequence[tuple[int, int, int, int]],
+        now_ns: int,
+        asked: Sequence[int],
+        unfit: Sequence[int],
+        load: WorkerLoad | None,
+        orders_seen: int,
+    ) -> tuple[Core, Rest]:
+        host = "\0" if life.info is None else life.info.host
+        packed = [pack_commit(self._session, commit) for commit in commits]
+        life.number += 1
+        call = _Call(
+            number=life.number,
+            commits=packed,
+            blobs=[pack_row(commit, worker, host) for commit in commits],
+            wants=list(wants),
+            rows=[commit[:3] for commit in packed],
+        )
+        return self._ask(worker, life, call, now_ns, asked, unfit, load, orders_seen)
+
+    def _ask(
+        self,
+        worker: str,
+        life: _Life,
+        call: _Call,
+        now_ns: int,
+        asked: Sequence[int],
+        unfit: Sequence[int],
+        load: WorkerLoad | None,
+        orders_seen: int,
+    ) -> tuple[Core, Rest]:
+        told = False if load is None else to_json(load, "the load")
+        request = [
+            worker, life.asker, call.number, call.commits, call.wants, asked, unfit, told, orders_seen,
+        ]  # fmt: skip
+        try:
+            packed_core, packed_rest = self._session.run("exchange", request, now_ns, call.blobs)
+        except StoreUnavailableError:
+            life.pending = call
+            raise
+        life.pending = None
+        core, rest = decode_core(packed_core), decode_rest(packed_rest)
+        if rest.stale:
+            core.refused = call.rows
+        self._note(life, call, core, now_ns)
+        return core, rest
+
+    def _note(self, life: _Life, call: _Call, core: Core, now_ns: int) -> None:
+        """Remember what this worker holds and what it committed lately."""
+        refused = {tuple(row) for row in core.refused} if core.refused else ()
+        recent, held = life.recent, life.held
+        for place, row in enumerate(call.rows):
+            some = held.pop(row, None)
+            if some is not None and row not in refused:
+                recent.append((now_ns, call.commits[place], call.blobs[place], some))
+        while recent and recent[0][0] < now_ns - OFFERED_AGAIN_NS:
+            recent.popleft()
+        for some in core.granted:
+            for place in range(some.size):
+                held[some.job, some.first + place, some.fence + place] = some
+
+    def _answer(self, life: _Life, core: Core, rest: Rest, refused: Sequence[Row]) -> Exchanged:
+        granted = [some for late in life.lost for some in late.granted] + core.granted
+        session = self._session
+        leases = leases_of(session, granted)
+        revoked = {tuple(row) for row in rest.revoked} | (life.revoked & life.held.keys())
+        answer = Exchanged(
+            leases=leases,
+            refused=places_of([*refused, *core.refused]),
+            offers=offers_of(session, rest.offers),
+            revoked=places_of(sorted(revoked)) if revoked else (),
+            next_ready_ns=None if rest.next_ready_us is False else Nanoseconds(rest.next_ready_us * 1000),
+            open_tasks=rest.open_tasks,
+            stale=rest.stale,
+            orders=msgspec.json.decode(rest.orders, type=WorkerOrders) if rest.orders else None,
+        )
+        life.lost.clear()
+        life.settled.clear()
+        if rest.stale:
+            life.held.clear()
+            life.revoked.clear()
+        return answer
+
+
+def _less_what_came_late(
+    wants: list[tuple[int, int, int, int]], late: Sequence[Core]
+) -> list[tuple[int, int, int, int]]:
+    """What a lost answer had granted is not asked for a second time."""
+    if not late:
+        return wants
+    extra: dict[tuple[int, int, int], int] = {}
+    for core in late:
+        for some in core.granted:
+            row = some.job, some.class_id, some.priority
+            extra[row] = extra.get(row, 0) + some.size
+    left = []
+    for job, class_id, priority, count in wants:
+        less = min(count, extra.get((job, class_id, priority), 0))
+        if less:
+            extra[job, class_id, priority] -= less
+        left.append((job, class_id, priority, count - less))
+    return left

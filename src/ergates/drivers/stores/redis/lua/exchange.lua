@@ -1,0 +1,115 @@
+-- needs: jobs lanes tasks dependencies ring workers commits leases
+-- The hot call: commit what ended, beat, lease what is asked for, say what is on offer.
+--
+-- The request: {worker, who asks, number, commits, wants, jobs, unfit, load or false, orders seen}. A request that was carried
+-- out before (its answer was lost) is answered again with what it granted and refused then.
+-- The answer: {leases, refused} and {stale, offers, revoked, next ready, open tasks, orders}, each in MessagePack.
+
+local BEAT_EVERY_US = 500000
+local worker, asker, number = request[1], request[2], request[3]
+local commits, wants, asked, unfit_list = request[4], request[5], request[6], request[7]
+local W = P .. 'w:' .. worker
+local w = call('HMGET', W, 'standing', 'host', 'beat', 'asker', 'number', 'revoked', 'idle', 'rung', 'version')
+local changes = {}
+
+local function set(field, value)
+  changes[#changes + 1] = field
+  changes[#changes + 1] = value
+end
+
+if w[1] ~= 'live' and w[1] ~= 'condemned' then
+  return finish(pack({ {}, {} }), pack({ true, {}, {}, false, 0, '' }))
+end
+sight.host = w[2]
+if at - tonumber(w[3]) >= BEAT_EVERY_US or w[1] == 'condemned' then
+  call('ZADD', P .. 'workers', at, worker)
+  set('beat', at)
+  if at - tonumber(w[3]) > lease_us then
+    call('ZREM', P .. 'left', worker)
+  end
+  if w[1] == 'condemned' then
+    call('SREM', P .. 'gone', worker)
+    set('standing', 'live')
+  end
+end
+
+local core
+local repeated = w[4] == asker and tonumber(w[5]) >= number
+local revoked_count = tonumber(w[6] or 0)
+if repeated then
+  core = tonumber(w[5]) == number and call('HGET', W, 'answer') or pack({ {}, {} })
+elseif #commits > 0 then
+  revoked_count = revoked_count - commit_all(worker, w[2], commits, revoked_count > 0, 2)
+  if #steps > 0 then
+    follow_up()
+  end
+end
+if tonumber(meta[8] or 0) > 0 then
+  follow_up()
+end
+local due = wake_delayed(1000)
+local leases = {}
+if not repeated then
+  leases = lease_wanted(worker, wants)
+  core = pack({ leases, refused })
+  if #leases > 0 or #commits > 0 then
+    set('asker', asker)
+    set('number', number)
+    set('answer', core)
+  end
+end
+flush_jobs()
+
+local unfit
+if #unfit_list > 0 then
+  unfit = {}
+  for _, class in ipairs(unfit_list) do
+    unfit[class] = true
+  end
+end
+local offers, hidden = offers_now(asked, unfit)
+
+local revoked = {}
+if revoked_count > 0 then
+  for _, field in ipairs(call('HKEYS', P .. 'rev:' .. worker)) do
+    local job, task = parse_place(field)
+    revoked[#revoked + 1] = { job, task, (parse_lease(call('HGET', P .. 'own:' .. worker, field))) }
+  end
+end
+if revoked_count ~= tonumber(w[6] or 0) then
+  set('revoked', revoked_count)
+end
+
+local orders = ''
+if tonumber(w[9] or 0) > request[9] then
+  orders = call('HGET', W, 'orders')
+end
+if request[8] then
+  set('load', request[8])
+end
+
+-- Nothing on offer: ring when there is. If it was rung and takes nothing, another one shall look: perhaps it can use what this
+-- one cannot. Who passes a ring on has judged the class (it is unfit) or sees what is on offer, so rings do not go round.
+if #offers == 0 and #leases == 0 then
+  if w[7] ~= '1' then
+    set('idle', '1')
+    call('SADD', P .. 'idle', worker)
+  end
+  set('unfit', unfit and ',' .. table.concat(unfit_list, ',') .. ',' or '')
+elseif w[7] == '1' then
+  set('idle', '')
+  call('SREM', P .. 'idle', worker)
+end
+if w[8] == '1' then
+  set('rung', '')
+end
+if #changes > 0 then
+  call('HSET', W, unpack(changes))
+end
+if w[8] == '1' and #leases == 0 and (offers[1] or hidden) then
+  ring_idle(offers[1] and offers[1][2] or hidden, 1)
+end
+ring_for_new_tasks()
+local earliest = next_ready(asked, due)
+local answer = { false, offers, revoked, earliest and earliest - ahead or false, count_open(asked), orders }
+return finish(core, pack(answer))

@@ -1,0 +1,83 @@
+-- Jobs: loaded once in a script, written once at its end. Counters follow every change of state, so nobody ever counts tasks.
+
+local JOB_FIELDS = {
+  'phase', 'finished', 'total', 'max_failed', 'aging', 'submitted', 'levels', 'open', 'out', 'lanes', 'avoids',
+  'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8', 'edits', 'uid',
+}
+local jobs, job_order = {}, {}
+local now_text = head[7]
+
+local function load_job(number)
+  local found = jobs[number]
+  if found ~= nil then
+    return found
+  end
+  local key = P .. 'j:' .. number
+  local f = call('HMGET', key, unpack(JOB_FIELDS))
+  if not f[1] then
+    jobs[number] = false
+    return false
+  end
+  found = {
+    n = number, key = key, phase = f[1], finished = f[2] ~= '' and f[2], total = tonumber(f[3]),
+    max_failed = f[4] ~= '' and tonumber(f[4]), aging = f[5] ~= '' and tonumber(f[5]), submitted = tonumber(f[6]),
+    levels = f[7] ~= '' and f[7], open = f[8] == '1', out = f[9] == '1', lanes = tonumber(f[10]), avoids = f[11] == '1',
+    [BLOCKED] = tonumber(f[12]), [READY] = tonumber(f[13]), [DELAYED] = tonumber(f[14]), [LEASED] = tonumber(f[15]),
+    [DONE] = tonumber(f[16]), [FAILED] = tonumber(f[17]), [CANCELLED] = tonumber(f[18]), edits = f[19] == '1', uid = f[20],
+    changes = {}, touched = {}, sums = {},
+  }
+  found.ended_before = found[DONE] + found[FAILED] + found[CANCELLED]
+  found.total_before = found.total
+  jobs[number] = found
+  job_order[#job_order + 1] = found
+  return found
+end
+
+local function set_job(job, field, value)
+  job.changes[#job.changes + 1] = field
+  job.changes[#job.changes + 1] = value
+end
+
+-- `count` tasks go from one state to another. FRESH counts as ready.
+local function move(job, before, after, count)
+  if before == FRESH then before = READY end
+  if after == FRESH then after = READY end
+  job[before] = job[before] - count
+  job[after] = job[after] + count
+  job.touched[before], job.touched[after] = true, true
+end
+
+-- Whether its tasks may be leased: active, unfinished, not stopped by too many failures.
+local function leases_out(job)
+  return job.phase == 'active' and not job.finished and not (job.max_failed and job[FAILED] >= job.max_failed)
+end
+
+-- The sums of one outcome: attempts, wall and CPU time as whole seconds and the nanoseconds above them (exact beyond 2^53 ns),
+-- the highest peak, cost, and how many attempts had a cost.
+local function add_to_sums(job, outcome, wall, cpu, peak, cost)
+  local sum = job.sums[outcome]
+  if not sum then
+    local kept = call('HGET', job.key, 'o:' .. outcome)
+    sum = kept and { struct.unpack('<dddddddd', kept) } or { 0, 0, 0, 0, 0, 0, 0, 0 }
+    job.sums[outcome] = sum
+  end
+  local wall_ns, cpu_ns = sum[3] + wall % 1e9, sum[5] + cpu % 1e9
+  sum[1] = sum[1] + 1
+  sum[2] = sum[2] + math.floor(wall / 1e9) + math.floor(wall_ns / 1e9)
+  sum[3] = wall_ns % 1e9
+  sum[4] = sum[4] + math.floor(cpu / 1e9) + math.floor(cpu_ns / 1e9)
+  sum[5] = cpu_ns % 1e9
+  if peak > sum[6] then
+    sum[6] = peak
+  end
+  if cost >= 0 then
+    sum[7], sum[8] = sum[7] + cost, sum[8] + 1
+  end
+end
+
+local function set_bit(job, name)
+  if not job[name] then
+    job[name] = true
+    set_job(job, name, '1')
+  end
+end

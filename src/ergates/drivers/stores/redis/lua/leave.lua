@@ -1,0 +1,19 @@
+-- needs: jobs lanes tasks dependencies ring workers
+-- A clean good-bye; leases still held go back unharmed. The request: the worker's id.
+
+local W = P .. 'w:' .. request
+local host = call('HGET', W, 'host')
+if host then
+  give_back_all(request)
+  flush_jobs()
+  follow_up()
+  flush_jobs()
+  call('HSET', W, 'standing', 'left', 'idle', '', 'beat', at)
+  call('ZREM', P .. 'workers', request)
+  call('ZADD', P .. 'left', at, request)
+  call('SREM', P .. 'h:' .. host, request)
+  call('SREM', P .. 'idle', request)
+  call('DEL', P .. 'wake:' .. request)
+  ring_for_new_tasks()
+end
+return finish(0)

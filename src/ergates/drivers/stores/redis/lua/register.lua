@@ -1,0 +1,31 @@
+-- needs: jobs lanes tasks dependencies ring workers
+-- A worker announces itself; under a known id it is a new epoch without leases. The request: {id, host, info, registered}.
+-- Workers that left or were reaped more than an hour ago are forgotten.
+
+local KEPT_US, FORGET_AT_ONCE = 3600 * 1000000, 100
+local worker, host = request[1], request[2]
+local W = P .. 'w:' .. worker
+
+for _, old in ipairs(call('ZRANGEBYSCORE', P .. 'left', '-inf', text(at - KEPT_US), 'LIMIT', 0, FORGET_AT_ONCE)) do
+  if call('EXISTS', P .. 'own:' .. old) == 0 then
+    forget(old)
+  end
+end
+give_back_all(worker)
+flush_jobs()
+follow_up()
+flush_jobs()
+local orders = call('HMGET', W, 'orders', 'version', 'host')
+if orders[3] then
+  call('SREM', P .. 'h:' .. orders[3], worker)
+end
+call('DEL', W)
+call('HSET', W, 'host', host, 'info', request[3], 'registered', request[4], 'standing', 'live', 'beat', at,
+  'asker', '', 'number', 0, 'version', orders[2] or 0, 'orders', orders[1] or '')
+call('ZADD', P .. 'workers', at, worker)
+call('ZADD', P .. 'roster', at, worker)
+call('SADD', P .. 'h:' .. host, worker)
+call('SREM', P .. 'idle', worker)
+call('ZREM', P .. 'left', worker)
+ring_for_new_tasks()
+return finish(0)

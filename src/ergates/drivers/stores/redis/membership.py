@@ -1,0 +1,71 @@
+"""Workers from outside: whose leases are open to be reaped, who they are for people, and what people order them to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from ergates.cluster.node import WorkerInfo, WorkerLoad, WorkerOrders, WorkerStatus
+from ergates.cluster.task import TaskId
+from ergates.drivers.stores.redis.names import job_name
+from ergates.drivers.stores.redis.session import Session
+from ergates.drivers.stores.redis.wire import as_leased, past_of
+from ergates.taskqueue.store import Lease, PastFailures
+from ergates.units import Nanoseconds
+
+STAT_STATE_FIELD = 0
+STAT_START_FIELD = 19
+"""Fields of /proc/PID/stat after the closing parenthesis of the program's name (proc(5): fields 3 and 22)."""
+
+_neighbours = msgspec.msgpack.Decoder(list[tuple[str, str, str]])
+_expired = msgspec.msgpack.Decoder(list[tuple[int, str, int, int, int, int, bool, list[int] | bool, str]])
+
+
+def expired(session: Session, now_ns: int, live_boot_id: str, this_host: str, proc: Path) -> tuple[Lease, ...]:
+    """See Exchanger.expired."""
+    dead: list[tuple[str, str]] = []
+    if live_boot_id:
+        (packed,) = session.run("neighbours", this_host, now_ns)
+        for worker, text, beat in _neighbours.decode(packed):
+            if _provably_dead(msgspec.json.decode(text, type=WorkerInfo), live_boot_id, proc):
+                dead.append((worker, beat))
+    (packed,) = session.run("expired", dead, now_ns)
+    rows = _expired.decode(packed)
+    classes = session.requirements(row[4] for row in rows)
+    leases = []
+    for job, uid, task, fence, class_id, priority, edited, past, host in sorted(rows, key=lambda row: (row[0], row[2])):
+        spec = session.specs(job, uid, [task], edited=edited)[task]
+        counts = past if isinstance(past, list) else None
+        leases.append(
+            Lease(
+                job=job_name(job),
+                task=TaskId(task),
+                fence=fence,
+                attempt=counts[0] + 1 if counts else 1,
+                spec=as_leased(spec, classes[class_id], priority),
+                past=past_of(counts[1:]) if counts else PastFailures(),
+                host=host,
+            )
+        )
+    return tuple(leases)
+
+
+def _provably_dead(info: WorkerInfo, live_boot_id: str, proc: Path) -> bool:
+    if not info.boot_id:
+        return False
+    return info.boot_id != live_boot_id or (info.pid > 0 and not _runs(proc, info.pid, info.pid_start_ticks))
+
+
+def _runs(proc: Path, pid: int, start_ticks: int) -> bool:
+    """Whether this very process still runs (a zombie does not). `start_ticks` 0: any process with this number."""
+    try:
+        text = (proc / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    fields = text[text.rindex(b")") + 2 :].split()
+    if fields[STAT_STATE_FIELD] in (b"Z", b"X"):
+        return False
+    return start_ticks in (0, int(fields[STAT_START_FIELD]))

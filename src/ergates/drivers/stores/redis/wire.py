@@ -1,0 +1,146 @@
+"""The hot call's request and answer: plain tuples as the scripts read and write them (lua/exchange.lua, lua/commits.lua)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from ergates.cluster.task import JobId, TaskId, TaskSpec
+from ergates.drivers.stores.redis.names import job_name, number_or_none
+from ergates.drivers.stores.redis.rows import clean_text, pack_attempt
+from ergates.drivers.stores.redis.session import Session
+from ergates.taskqueue.store import Cancelled, Commit, Done, Failed, Lease, Offer, PastFailures, Returned
+
+READY, DONE, FAILED, CANCELLED = 3, 6, 7, 8
+Place = tuple[JobId, TaskId, int]
+
+_NO_PAST = PastFailures()
+_DONE: tuple[Any, ...] = (DONE, "", (), 0, 0, "")
+
+
+class Granted(msgspec.Struct, array_like=True):
+    """Tasks first..first+size-1 under consecutive fences. `pasts` are (task, attempts, failures, memory, losses, timeouts,
+    last peak) of those that came back before."""
+
+    job: int
+    uid: str
+    first: int
+    size: int
+    fence: int
+    class_id: int
+    priority: int
+    edited: bool
+    pasts: list[tuple[int, int, int, int, int, int, int]]
+
+
+class Core(msgspec.Struct, array_like=True):
+    """What an exchange did; kept by the server, and given again when it is asked under the same number."""
+
+    granted: list[Granted]
+    refused: list[tuple[int, int, int]]
+
+
+class Rest(msgspec.Struct, array_like=True):
+    """What an exchange saw."""
+
+    stale: bool
+    offers: list[tuple[int, int, int, int]]
+    revoked: list[tuple[int, int, int]]
+    next_ready_us: int | bool
+    open_tasks: int
+    orders: str
+
+
+decode_core = msgspec.msgpack.Decoder(Core).decode
+decode_rest = msgspec.msgpack.Decoder(Rest).decode
+
+
+def pack_commit(session: Session, commit: Commit) -> tuple[Any, ...]:
+    """See lua/commits.lua for the places of this tuple."""
+    attempt, verdict = commit.attempt, commit.verdict
+    match verdict:
+        case Done():
+            code, reason, past, not_before_us, class_id, avoid = _DONE
+        case Failed(reason=text):
+            code, reason, past, not_before_us, class_id, avoid = FAILED, clean_text(text), (), 0, 0, ""
+        case Cancelled(reason=text):
+            code, reason, past, not_before_us, class_id, avoid = CANCELLED, clean_text(text), (), 0, 0, ""
+        case Returned():
+            code, reason, avoid = READY, "" if attempt is None else clean_text(attempt.reason), verdict.avoid_host
+            past = _past_tuple(verdict.past)
+            not_before_us = -(-verdict.not_before_ns // 1000)
+            class_id = 0 if verdict.requirement is None else session.class_id(verdict.requirement)
+        case _:
+            assert_never(verdict)
+    job = number_or_none(commit.job)
+    if attempt is None:
+        return (job, commit.task, commit.fence, code, False, 0, 0, 0, -1, reason, past, not_before_us, class_id, avoid)
+    usage = attempt.usage
+    cost = -1 if usage.cost_usd_micros is None else usage.cost_usd_micros
+    return (
+        job, commit.task, commit.fence, code, attempt.outcome, usage.wall_ns, usage.cpu_ns, usage.peak_bytes, cost,
+        reason, past, not_before_us, class_id, avoid,
+    )  # fmt: skip
+
+
+def pack_row(commit: Commit, worker: str, host: str) -> bytes:
+    """The row for the log; empty where there is no attempt."""
+    return b"" if commit.attempt is None else pack_attempt(commit.attempt, commit.kept, worker, host)
+
+
+def leases_of(session: Session, granted: Sequence[Granted]) -> tuple[Lease, ...]:
+    """With their specs, fetched where they are not known yet."""
+    if not granted:
+        return ()
+    classes = session.requirements(some.class_id for some in granted)
+    leases = []
+    for some in granted:
+        tasks = range(some.first, some.first + some.size)
+        specs = session.specs(some.job, some.uid, tasks, edited=some.edited)
+        pasts = {row[0]: row for row in some.pasts} if some.pasts else None
+        job, requirement = job_name(some.job), classes[some.class_id]
+        for place, task in enumerate(tasks):
+            row = None if pasts is None else pasts.get(task)
+            leases.append(
+                Lease(
+                    job=job,
+                    task=TaskId(task),
+                    fence=some.fence + place,
+                    attempt=1 if row is None else row[1] + 1,
+                    spec=as_leased(specs[task], requirement, some.priority),
+                    past=_NO_PAST if row is None else past_of(row[2:]),
+                )
+            )
+    return tuple(leases)
+
+
+def as_leased(spec: TaskSpec, requirement: Any, priority: int) -> TaskSpec:
+    """With the requirement and priority of its lane."""
+    if spec.priority == priority and spec.requirement == requirement:
+        return spec
+    return msgspec.structs.replace(spec, requirement=requirement, priority=priority)
+
+
+def offers_of(session: Session, rows: Sequence[tuple[int, int, int, int]]) -> tuple[Offer, ...]:
+    if not rows:
+        return ()
+    classes = session.requirements(row[1] for row in rows)
+    return tuple(
+        Offer(job=job_name(job), class_id=class_id, requirement=classes[class_id], priority=priority, waiting=waiting)
+        for job, class_id, priority, waiting in rows
+    )
+
+
+def places_of(rows: Sequence[tuple[int, int, int]]) -> tuple[Place, ...]:
+    return tuple((job_name(job), TaskId(task), fence) for job, task, fence in rows)
+
+
+def past_of(row: Sequence[int]) -> PastFailures:
+    failures, memory, losses, timeouts, last_peak = row
+    return PastFailures(failures=failures, memory=memory, losses=losses, timeouts=timeouts, last_peak_bytes=last_peak)
+
+
+def _past_tuple(past: PastFailures) -> tuple[int, int, int, int, int]:
+    return past.failures, past.memory, past.losses, past.timeouts, past.last_peak_bytes
