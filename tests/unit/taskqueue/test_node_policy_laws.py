@@ -12,13 +12,15 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ergates.cluster.node import NamedResource, NodeCapacity
-from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
+from ergates.cluster.task import Alternative, JobId, Requirement, TaskId, TaskSpec
 from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.node_events import (
     AskForTasks,
     AttemptEnded,
+    CheckPaths,
     DrainStarted,
     EndAttempt,
     FreezeAttempt,
@@ -26,9 +28,11 @@ from ergates.taskqueue.node_events import (
     HandBack,
     LeasesRevoked,
     NodeAction,
+    NodeChanged,
     NodeEvent,
     NodeSampled,
     OffersSeen,
+    PathsChecked,
     RefuseTask,
     SetOomOrder,
     StartAttempt,
@@ -54,6 +58,8 @@ REQUIREMENTS = (
     Requirement(cpus_milli=MilliCpus(2500), memory_bytes=Bytes(GIB)),
     Requirement(cpus_milli=MilliCpus(500), resources=(("gpus", 1),)),
     Requirement(cpus_milli=MilliCpus(9000)),
+    Requirement(cpus_milli=MilliCpus(2000), alternatives=(Alternative(resources=(("gpus", 1),)), Alternative())),
+    Requirement(cpus_milli=MilliCpus(100), paths=("/data",)),
 )
 COMMANDS = ("/bin/true", "sim --seed 1 --size 10", "sim --seed 2 --size 999", "sort big.csv")
 
@@ -72,20 +78,24 @@ class TinyWorker:
         self.order: list[AttemptKey] = []
         """What runs, oldest first."""
         self.leases: dict[AttemptKey, Lease] = {}
+        self.cpus_milli = int(CAPACITY.cpus_milli)
+        self.cores: dict[AttemptKey, int] = {}
         self.indices: dict[AttemptKey, tuple[tuple[str, tuple[int, ...]], ...]] = {}
         self.frozen: set[AttemptKey] = set()
         self.ending: set[AttemptKey] = set()
         self.used: dict[AttemptKey, int] = {}
         self.wants: AskForTasks | None = None
         self.draining = False
+        self.to_look_for: tuple[str, ...] = ()
         self.met: set[str] = set()
 
     def tell(self, event: NodeEvent) -> None:
+        before = len(self.places)
         for action in self.policy.handle(event, Nanoseconds(self.now_ns)):
             self.perform(action)
         self.policy.check_invariants()
-        held = sum(self.leases[place[0]].spec.requirement.cpus_milli for place in self.places)
-        assert held <= CAPACITY.cpus_milli
+        held = sum(self.cores[place[0]] for place in self.places)
+        assert held <= (self.cpus_milli if len(self.places) > before else CAPACITY.cpus_milli)
         gpus = [gpu for place in self.places for _, got in self.indices[place[0]] for gpu in got]
         assert len(gpus) == len(set(gpus)), "a gpu is held twice"
         staying = [key for key in self.order if key not in self.ending]
@@ -98,6 +108,7 @@ class TinyWorker:
                 assert not self.draining
                 self.leases[key] = self.staged.pop(key)
                 self.indices[key] = action.indices
+                self.cores[key] = (action.alternative or self.leases[key].spec.requirement).cpus_milli
                 if after is None:
                     self.places.append([key])
                     self.order.append(key)
@@ -127,6 +138,8 @@ class TinyWorker:
                 assert set(keys) <= set(self.order)
             case WakeAt(at_ns=at_ns):
                 assert at_ns > self.now_ns
+            case CheckPaths(paths=paths):
+                self.to_look_for = paths
 
     # --- what may happen ----------------------------------------------------------------------------
 
@@ -192,6 +205,17 @@ class TinyWorker:
         if keys:
             self.tell(LeasesRevoked(keys=(keys[choice % len(keys)],)))
 
+    def look(self, choice: int) -> None:
+        """Answer what was asked for; the file is there, or (seldom) not."""
+        if self.to_look_for:
+            paths, self.to_look_for = self.to_look_for, ()
+            self.tell(PathsChecked(paths=paths, missing=paths if choice % 5 == 0 else ()))
+
+    def limit(self, choice: int) -> None:
+        """People give the node fewer cores, or all of them back."""
+        self.cpus_milli = (1000, 2500, 3000)[choice % 3]
+        self.tell(NodeChanged(capacity=replace(CAPACITY, cpus_milli=MilliCpus(self.cpus_milli))))
+
     def drain(self, choice: int) -> None:
         if choice % 40 == 1:  # seldom, for it ends the interesting part
             self.draining = True
@@ -206,6 +230,8 @@ STEPS: tuple[Callable[[TinyWorker, int], None], ...] = (
     TinyWorker.grow,
     TinyWorker.grow,
     TinyWorker.revoke,
+    TinyWorker.look,
+    TinyWorker.limit,
     TinyWorker.drain,
 )
 
@@ -233,7 +259,8 @@ def test_any_order_of_events(name: str, seed: int) -> None:
 @given(st.integers(0, 2**64))
 def test_every_leased_task_is_dealt_with_in_the_end(name: str, seed: int) -> None:
     worker = walk(name, seed)
-    worker.tell(OffersSeen(offers=()))  # heal: asks are answered, everything that runs ends, nothing new comes
+    worker.limit(2)  # heal: all cores are back,
+    worker.tell(OffersSeen(offers=()))  # asks are answered, everything that runs ends, nothing new comes
     for _ in range(2000):
         worker.now_ns += 3_000_000_000
         if not worker.staged and not worker.places:
