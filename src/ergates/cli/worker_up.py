@@ -141,7 +141,7 @@ def start_command(host: Host, start_options: Sequence[str]) -> list[str]:
     """The worker's argument vector on a host; its store file holds the secrets."""
     from ergates.drivers.placers.ssh_up import placed_by
 
-    words = ["python", "-m", "ergates", "worker", "start", "--store", f"{{home}}/{STORE_FILE}"]
+    words = ["python", "-I", "-m", "ergates", "worker", "start", "--store", f"{{home}}/{STORE_FILE}"]
     words += ["--placed-by", placed_by(host.name)]
     if host.cpus_milli is not None:
         words += ["--cpus", f"{host.cpus_milli / 1000:g}"]

@@ -41,6 +41,6 @@ def test_the_line_while_it_goes_on() -> None:
 def test_what_is_started_on_a_host() -> None:
     (host,) = read_hosts(["alice@big cpus=7.5 memory=1GiB kind=a;b"], "f")
     assert start_command(host, ["--idle", "30m"]) == [
-        "python", "-m", "ergates", "worker", "start", "--store", "{home}/store.toml", "--placed-by", "ssh:alice@big",
+        "python", "-I", "-m", "ergates", "worker", "start", "--store", "{home}/store.toml", "--placed-by", "ssh:alice@big",
         "--cpus", "7.5", "--memory", "1073741824", "--label", "kind=a;b", "--idle", "30m",
     ]  # fmt: skip
