@@ -99,8 +99,29 @@ class NodeChanged:
     ends_ns: Nanoseconds | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestStarted:
+    """The node seems sick: hand back what has not started, start nothing new; what runs may end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestEnded:
+    """It may work again."""
+
+
 NodeEvent = (
-    OffersSeen | TasksLeased | AttemptEnded | NodeSampled | LeasesRevoked | DrainStarted | PathsChecked | NodeChanged
+    OffersSeen
+    | TasksLeased
+    | AttemptEnded
+    | NodeSampled
+    | LeasesRevoked
+    | DrainStarted
+    | PathsChecked
+    | NodeChanged
+    | RestStarted
+    | RestEnded
 )
 
 # --- actions: in the imperative ------------------------------------------------------------------

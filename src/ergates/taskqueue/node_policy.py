@@ -36,6 +36,8 @@ from ergates.taskqueue.node_events import (
     OffersSeen,
     PathsChecked,
     RefuseTask,
+    RestEnded,
+    RestStarted,
     SetOomOrder,
     StartAttempt,
     TasksLeased,
@@ -110,7 +112,7 @@ class NodePolicy:
         self._known: dict[leasing.Kind, PeakHistory] = {}
         self._asked_priority: int | None = None
         self._low_water = 0
-        self._draining = False
+        self._draining = self._resting = False
         self._used_bytes = 0
         self._forecast_ns = 0
         self._oom_order: tuple[AttemptKey, ...] = ()
@@ -128,8 +130,8 @@ class NodePolicy:
                     sizing = self.memory.sizing((lease.job, lease.task), lease.spec, lease.past.last_peak_bytes)
                     staged = self.state.stage(lease, sizing, now_ns)
                     self._known[(staged.job, staged.requirement)] = sizing.history()
-                if self._draining:
-                    self._drain(give_back=False)
+                if self._draining or self._resting:
+                    self._hand_back_staged("the worker stops" if self._draining else "the node rests")
             case OffersSeen(offers=offers):
                 self._asked_priority = None
                 paths = self._waits.saw(offers, now_ns)
@@ -145,6 +147,11 @@ class NodePolicy:
                 self._keep_oldest_running(now_ns)
             case DrainStarted(give_back=give_back):
                 self._drain(give_back)
+            case RestStarted(reason=reason):
+                self._resting = True
+                self._hand_back_staged(reason)
+            case RestEnded():
+                self._resting = False
             case PathsChecked(paths=paths, missing=missing):
                 self.state.paths.checked(paths, missing, now_ns)
                 self._choose_offers(now_ns)
@@ -152,7 +159,7 @@ class NodePolicy:
                 self._changed(event, now_ns)
             case _:
                 assert_never(event)
-        if not self._draining:
+        if not (self._draining or self._resting):
             self._start_staged(now_ns)
             self._ask(now_ns)
         return self._actions
@@ -233,11 +240,14 @@ class NodePolicy:
 
     def _drain(self, give_back: bool) -> None:
         self._draining = True
-        for staged in list(self.state.staged):
-            self._end(HandBack(key=staged.key, reason="the worker stops"))
+        self._hand_back_staged("the worker stops")
         if give_back:
             for key in list(self.state.places):
                 self._end(HandBack(key=key, reason="the worker stops at once"))
+
+    def _hand_back_staged(self, reason: str) -> None:
+        for staged in list(self.state.staged):
+            self._end(HandBack(key=staged.key, reason=reason))
 
     # --- memory -----------------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ from ergates.taskqueue.node_events import (
     OffersSeen,
     PathsChecked,
     RefuseTask,
+    RestEnded,
+    RestStarted,
     StartAttempt,
     TasksLeased,
     WakeAt,
@@ -82,7 +84,7 @@ class RuleOfThumb:
         self._memory = MemoryModel(capacity.memory_bytes, settings)
         self._waits = OffersKnown(self.state, refuse_unfit=settings.refuse_unfit)
         self._offers: list[Offer] = []
-        self._asked = self._draining = False
+        self._asked = self._draining = self._resting = False
         self._used_bytes = 0
         self._last_start_ns = -rule.accept_interval_ns
         self._actions: list[NodeAction] = []
@@ -97,8 +99,8 @@ class RuleOfThumb:
             case TasksLeased(leases=leases):
                 for lease in leases:
                     self.state.stage(lease, self._memory.sizing((lease.job, lease.task), lease.spec), now_ns)
-                if self._draining:
-                    self._drain(give_back=False)
+                if self._draining or self._resting:
+                    self._hand_back_staged()
             case OffersSeen(offers=offers):
                 self._asked = False
                 wanted_paths = self._waits.saw(offers, now_ns)
@@ -112,6 +114,11 @@ class RuleOfThumb:
                     self._end(EndAttempt(key=key, reason="cancelled by the user"))
             case DrainStarted(give_back=give_back):
                 self._drain(give_back)
+            case RestStarted():
+                self._resting = True
+                self._hand_back_staged()
+            case RestEnded():
+                self._resting = False
             case PathsChecked(paths=paths, missing=missing):
                 self.state.paths.checked(paths, missing, now_ns)
                 self._offers = self._waits.worth_leasing(now_ns)
@@ -121,7 +128,7 @@ class RuleOfThumb:
                 self._offers = self._waits.worth_leasing(now_ns)
             case _:
                 assert_never(event)
-        if not self._draining:
+        if not (self._draining or self._resting):
             self._start_staged(now_ns)
             self._ask()
         return self._actions
@@ -198,9 +205,13 @@ class RuleOfThumb:
 
     def _drain(self, give_back: bool) -> None:
         self._draining = True
-        running = list(self.state.places) if give_back else []
-        for key in [staged.key for staged in self.state.staged] + running:
+        self._hand_back_staged()
+        for key in list(self.state.places) if give_back else []:
             self._end(HandBack(key=key, reason="the worker stops"))
+
+    def _hand_back_staged(self) -> None:
+        for staged in list(self.state.staged):
+            self._end(HandBack(key=staged.key, reason="the worker starts nothing now"))
 
     def _end(self, action: EndAttempt | HandBack) -> None:
         place = self.state.places.get(action.key)
