@@ -6,22 +6,23 @@ Only the attempt that settled a task is printed, not those that were tried again
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 from ergates.agent.observer import NodeSnapshot
 from ergates.cli.output_order import InOrder, tagged
 from ergates.cli.progress_display import ProgressDisplay
-from ergates.cluster.attempt import Attempt, Output
+from ergates.cli.task_names import merged
+from ergates.cli.task_output import TaskOutput
+from ergates.cluster.attempt import Attempt
 from ergates.cluster.task import TaskSpec
-from ergates.drivers.output.read import copy_output, read_output
 from ergates.taskqueue.store import Lease, Returned, Verdict
 from ergates.units import Nanoseconds
 
 _PENDING_MAX = 64
 """Outputs are printed together, a few times a second: the live lines are taken away and drawn again once for all."""
 
-Waiting = tuple[bytes, Output]
+Waiting = tuple[bytes, int, Attempt]
+"""Tag, task, attempt."""
 
 
 def tag_of(task: int, spec: TaskSpec, given_labels: Mapping[str, str]) -> bytes:
@@ -41,14 +42,14 @@ class OutputPrinter:
     """Observer that writes outputs to `stdout` and `stderr`, above the live lines.
 
     Args:
-        folder: where the packs of the job lie.
+        output: where the job's outputs are read from.
         keep_order: print in the order of the input.
         skipped: tasks that were settled before this run.
     """
 
     def __init__(
         self,
-        folder: Path,
+        output: TaskOutput,
         display: ProgressDisplay,
         stdout: BinaryIO,
         stderr: BinaryIO,
@@ -58,7 +59,7 @@ class OutputPrinter:
         given_labels: Mapping[str, str],
         skipped: Iterable[int] = (),
     ) -> None:
-        self._folder, self._display = folder, display
+        self._output, self._display = output, display
         self._streams = (stdout, stderr)
         self._tag, self._given_labels = tag, given_labels
         self._order: InOrder[Waiting] | None = InOrder(skipped) if keep_order else None
@@ -71,7 +72,7 @@ class OutputPrinter:
         if isinstance(verdict, Returned):
             return
         tag = tag_of(lease.task, lease.spec, self._given_labels) if self._tag else b""
-        waiting = (tag, attempt.output)
+        waiting = (tag, lease.task, attempt)
         self._pending += [waiting] if self._order is None else self._order.offer(lease.task, waiting)
         if len(self._pending) >= _PENDING_MAX:
             self._flush()
@@ -86,21 +87,24 @@ class OutputPrinter:
         self._flush()
 
     def _flush(self) -> None:
-        pending = [waiting for waiting in self._pending if waiting[1].pack]
+        pending = [
+            waiting for waiting in self._pending if waiting[2].output.stdout_bytes or waiting[2].output.stderr_bytes
+        ]
         self._pending.clear()
         if not pending:
             return
         with self._display.above():
-            for tag, output in pending:
-                self._print(tag, output)
+            self._output.gather(merged([(task, task) for _, task, _ in pending]))
+            for tag, task, attempt in pending:
+                self._print(tag, task, attempt)
             for stream in self._streams:
                 stream.flush()
 
-    def _print(self, tag: bytes, output: Output) -> None:
+    def _print(self, tag: bytes, task: int, attempt: Attempt) -> None:
         if not self._tag and not self._display.live:
-            copy_output(self._folder, output, *self._streams)
+            self._output.copy(task, attempt, *self._streams)
             return
-        for stream, data in zip(self._streams, read_output(self._folder, output), strict=True):
+        for stream, data in zip(self._streams, self._output.read(task, attempt), strict=True):
             text = tagged(data, tag) if self._tag else data
             if self._display.live and text and not text.endswith(b"\n"):
                 text += b"\n"  # else the live lines would be drawn over it

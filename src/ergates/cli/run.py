@@ -14,7 +14,7 @@ from ergates.cli.input_files import InputFiles
 from ergates.cli.joblog import JobLog
 from ergates.cli.jobs import choose_job, open_count
 from ergates.cli.line_printer import LinePrinter
-from ergates.cli.opened import opened_store
+from ergates.cli.opened import AnyStore, named_store, opened_store
 from ergates.cli.options import common_options, examples
 from ergates.cli.output_order import tagged
 from ergates.cli.output_printer import OutputPrinter, tag_of
@@ -32,6 +32,7 @@ from ergates.cli.run_options import (
 from ergates.cli.run_tally import RunTally
 from ergates.cli.submission import announcement, print_dry_run, submit_input
 from ergates.cli.summary import Ending, ShownFailure, last_lines, summary_lines
+from ergates.cli.task_output import PackedOutput, task_output
 from ergates.cli.terminal import tell, width_of
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobStatus
@@ -69,6 +70,7 @@ _NOTES = {
 )
 @input_options
 @click.option("--job", metavar="JOB", help="Run a job that is in the store already, instead of reading input.")
+@click.option("--until-empty", is_flag=True, help="Of an open job: end when nothing waits, though it is not closed.")
 @task_options
 @job_options
 @node_options
@@ -80,6 +82,9 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **options: Any) -> in
 
     An unfinished job with the same input goes on where it stopped. Ctrl-C lets what runs end; a second one gives it
     back at once. Nothing is lost either way.
+
+    With --store (or ERGATES_STORE) the cluster's workers run it; here it is followed to its end. Ctrl-C then ends the
+    following, not the job. `erg submit` does not wait.
     """
     words = (*words, *ctx.meta["ergates.lists"])
     _check(words, options)
@@ -87,10 +92,18 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **options: Any) -> in
         files = stack.enter_context(InputFiles())
         if options["dry_run"]:
             return print_dry_run(words, options, files)
+        if named_store() is not None:
+            from ergates.cli.cluster_run import refuse_node_options
+
+            refuse_node_options(ctx)
         store, folder = stack.enter_context(opened_store(options["state_dir"], create=options["job"] is None))
         status, resumed = _job(store, words, options, files)
-        if not open_count(status):
+        if not open_count(status) and (options["until_empty"] or not status.takes_more):
             return _nothing_to_run(store, folder, status, options)
+        if not isinstance(store, SqliteStore):
+            from ergates.cli.cluster_run import follow_job
+
+            return follow_job(store, folder, status, options, resumed=resumed)
         again = resume_command(ctx, str(status.id), reads_once=files.reads_once)
         return _run(store, folder, status, options, resumed=resumed, again=again)
 
@@ -108,9 +121,7 @@ def _shows_output(options: dict[str, Any]) -> bool:
     return any(options[name] for name in ("output", "group", "keep_order", "line_buffer", "tag"))
 
 
-def _job(
-    store: SqliteStore, words: tuple[str, ...], options: dict[str, Any], files: InputFiles
-) -> tuple[JobStatus, bool]:
+def _job(store: AnyStore, words: tuple[str, ...], options: dict[str, Any], files: InputFiles) -> tuple[JobStatus, bool]:
     """The job to run, submitted now or found; and whether it is a resumed one."""
     quiet = options["quiet"] or options["as_json"]
     if options["job"] is not None:
@@ -122,10 +133,12 @@ def _job(
         store.set_phase(status.id, "active", SystemClock().now_ns())
     if not quiet and open_count(status):
         tell(announcement(status, resumed=resumed))
+    if not quiet and status.takes_more and not options["until_empty"]:
+        tell(f"job {status.id} is open: this waits for more tasks until: erg close {status.id}")
     return status, resumed
 
 
-def _nothing_to_run(store: SqliteStore, folder: Path, status: JobStatus, options: dict[str, Any]) -> int:
+def _nothing_to_run(store: AnyStore, folder: Path, status: JobStatus, options: dict[str, Any]) -> int:
     if _shows_output(options):
         _print_again(store, folder, status, tag=options["tag"])
     if options["as_json"]:
@@ -142,16 +155,17 @@ def _nothing_to_run(store: SqliteStore, folder: Path, status: JobStatus, options
     return 0 if status.counts.get("done", 0) == status.total else 1
 
 
-def _print_again(store: SqliteStore, folder: Path, status: JobStatus, *, tag: bool) -> None:
+def _print_again(store: AnyStore, folder: Path, status: JobStatus, *, tag: bool) -> None:
     """What the tasks of a settled job printed, in the order of the input."""
     last = {task: attempt for _, task, attempt in store.attempts(status.id)}
-    packs, labels = output_folder(folder, status.id), store.spec(status.id).labels
+    output, labels = task_output(store, folder, status.id), store.spec(status.id).labels
+    output.gather(((1, status.total),))
     for view in store.tasks(status.id):
         attempt = last.get(view.task)
-        if attempt is None or not attempt.output.pack:
+        if attempt is None or not (attempt.output.stdout_bytes or attempt.output.stderr_bytes):
             continue
         before = tag_of(view.task, view.spec, labels) if tag else None
-        for stream, data in zip((sys.stdout, sys.stderr), read_output(packs, attempt.output), strict=True):
+        for stream, data in zip((sys.stdout, sys.stderr), output.read(view.task, attempt), strict=True):
             stream.buffer.write(data if before is None else tagged(data, before))
             stream.flush()
 
@@ -179,7 +193,12 @@ def _run(
             observers.append(printer)
         try:
             result = run_job(
-                store, status.id, settings, observers, on_signal=lambda number: display.note(_NOTES[number])
+                store,
+                status.id,
+                settings,
+                observers,
+                on_signal=lambda number: display.note(_NOTES[number]),
+                until_empty=options["until_empty"],
             )
         except BrokenPipeError:
             if not options["quiet"]:
@@ -227,7 +246,7 @@ def _printer(
     if options["keep_order"] and resumed:
         skipped = [view.task for view in store.tasks(status.id, states=tuple(sorted(TERMINAL)))]
     return OutputPrinter(
-        packs,
+        PackedOutput(packs),
         display,
         *streams,
         tag=options["tag"],
