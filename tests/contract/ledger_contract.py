@@ -221,11 +221,17 @@ class LedgerContract:
 
     def test_a_listing_continues(self, rig: LedgerRig) -> None:
         ledger = rig.open()
-        rows = [row(number) for number in range(1, 2600)]  # more than two pages
+        rows = [row(number) for number in range(1, 2600)]  # more than one page, with outputs and without
         ledger.write(batch(*reversed(rows)))
         assert list(ledger.attempts("uid-1")) == rows
         assert list(ledger.attempts("uid-1", since_row=1700)) == rows[1700:]
         assert list(ledger.attempts("uid-1", since_row=2599)) == []
+        assert list(ledger.attempts("uid-1", since_row=3, kept=False)) == rows[3:]
+
+    def test_a_listing_without_outputs(self, rig: LedgerRig) -> None:
+        ledger = rig.open()
+        ledger.write(batch(row(1, kept=Kept(stdout=b"x" * 100_000, result=b"r"))))
+        assert list(ledger.attempts("uid-1", kept=False)) == [row(1)]
 
     @pytest.mark.parametrize("first", [1, 30_000_000])
     def test_some_tasks(self, rig: LedgerRig, first: int) -> None:

@@ -44,6 +44,16 @@ def usd(micros: int) -> str:
     return f"${dollars:.2g}" if abs(dollars) >= 1e-4 else f"${dollars:.6f}"
 
 
+def joules(energy_uj: int) -> str:
+    """`850 J`, `12.3 kJ`, `4.5 MJ`."""
+    value = energy_uj / 1e6
+    for unit in ("J", "kJ", "MJ"):
+        if abs(value) < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} GJ"
+
+
 def core_hours(cpu_ns: int) -> str:
     """`1.62 core hours`, `3.4 core minutes`, `12 core seconds`."""
     seconds = cpu_ns / 1e9

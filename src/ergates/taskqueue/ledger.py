@@ -72,6 +72,8 @@ class Ledger(Protocol):
         """Newest first."""
         ...
 
-    def attempts(self, job_uid: str, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0) -> Iterator[LedgerRow]:
-        """In the order of their rows."""
+    def attempts(
+        self, job_uid: str, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0, kept: bool = True
+    ) -> Iterator[LedgerRow]:
+        """In the order of their rows; with `kept` False without what their tasks printed, which may be much."""
         ...

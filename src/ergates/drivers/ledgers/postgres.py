@@ -16,13 +16,14 @@ from ergates.drivers.ledgers.rows import (
     ATTEMPT_COLUMNS,
     ATTEMPT_TYPES,
     JOB_COLUMNS,
-    READ_COLUMNS,
     SUCCEEDED,
     attempt_columns,
     few_tasks,
     job_columns,
     job_of,
     merged_ranges,
+    page_rows,
+    read_columns,
     row_of,
 )
 from ergates.drivers.ledgers.sums_sql import sums_from, sums_query
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[tuple[Any, ...]]
 
 T = TypeVar("T")
-PAGE_ROWS = 1000
 ID_MAX = 2**63 - 1
 CONNECT_TIMEOUT_S = 10
 _DEFAULTS = {
@@ -102,13 +102,15 @@ class PostgresLedger:
         )
         return tuple(job_of(*row) for row in self._do(lambda connection: connection.execute(query).fetchall()))
 
-    def attempts(self, job_uid: str, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0) -> Iterator[LedgerRow]:
+    def attempts(
+        self, job_uid: str, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0, kept: bool = True
+    ) -> Iterator[LedgerRow]:
         """See Ledger.attempts. A page at a time, so that a long listing keeps no transaction open."""
+        columns, rows = read_columns(kept=kept).replace("a.labels", "a.labels::text"), page_rows(kept=kept)
         ranges = merged_ranges(ids)
         source = _ALL if not ranges else _OF_FEW_TASKS if few_tasks(ranges) else _OF_MANY_TASKS
-        columns = READ_COLUMNS.replace("a.labels", "a.labels::text")
         query = f"""SELECT a.id, {columns} FROM {source} AND a.job = (SELECT number FROM ergates.jobs WHERE uid = %(uid)s)
-            AND (a.row, a.id) > (%(row)s, %(id)s) ORDER BY a.row, a.id LIMIT {PAGE_ROWS}"""
+            AND (a.row, a.id) > (%(row)s, %(id)s) ORDER BY a.row, a.id LIMIT {rows}"""
         firsts, lasts = [first for first, _ in ranges], [last for _, last in ranges]
         row, number = since_row, ID_MAX
         while True:
@@ -116,7 +118,7 @@ class PostgresLedger:
             page = self._do(lambda connection: connection.execute(query, place, binary=True).fetchall())  # noqa: B023
             for found in page:
                 yield row_of(job_uid, found[1:])
-            if len(page) < PAGE_ROWS:
+            if len(page) < rows:
                 return
             number, row = page[-1][:2]
 

@@ -31,8 +31,7 @@ ATTEMPT_TYPES = {
 """Columns of an attempt in the order of `attempt_columns`, with PostgreSQL's types; labels are JSON."""
 ATTEMPT_COLUMNS = ", ".join(ATTEMPT_TYPES)
 FEW_TASKS = 20_000
-READ_COLUMNS = ", ".join(f"a.{name}" for name in ATTEMPT_TYPES if name != "job")
-"""What `row_of` takes."""
+_OUTPUT = ("stdout", "stderr", "result")
 
 
 def job_columns(job: LedgerJob) -> tuple[Any, ...]:
@@ -100,7 +99,7 @@ def attempt_columns(job_number: int, row: LedgerRow) -> tuple[Any, ...]:
 
 
 def row_of(job_uid: str, columns: Sequence[Any]) -> LedgerRow:
-    """An attempt from READ_COLUMNS."""
+    """An attempt from `read_columns`."""
     (
         row, task, number, outcome, worker, host, started_ns, ended_ns, exit_code, signal, reason, wall_ns, cpu_ns,
         peak_bytes, peak_label, peak_with_cache_bytes, predicted_bytes, energy_uj, energy_label, cost, pack, offset,
@@ -154,6 +153,16 @@ def merged_ranges(ids: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def few_tasks(ranges: Sequence[tuple[int, int]]) -> bool:
     """Whether looking up these tasks one by one costs less than reading the job in order and leaving out the others."""
     return sum(last - first + 1 for first, last in ranges) <= FEW_TASKS
+
+
+def read_columns(*, kept: bool) -> str:
+    """What `row_of` takes, of a table called `a`; without `kept` nothing is read of what a task printed."""
+    return ", ".join(f"a.{name}" if kept or name not in _OUTPUT else "NULL" for name in ATTEMPT_TYPES if name != "job")
+
+
+def page_rows(*, kept: bool) -> int:
+    """Rows to read at once: with outputs a row may take 128 KiB."""
+    return 200 if kept else 2000
 
 
 def clean(text: str) -> str:

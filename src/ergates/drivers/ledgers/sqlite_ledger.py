@@ -17,13 +17,14 @@ from ergates.drivers.ledgers.rows import (
     ATTEMPT_COLUMNS,
     ATTEMPT_TYPES,
     JOB_COLUMNS,
-    READ_COLUMNS,
     SUCCEEDED,
     attempt_columns,
     few_tasks,
     job_columns,
     job_of,
     merged_ranges,
+    page_rows,
+    read_columns,
     row_of,
 )
 from ergates.drivers.ledgers.sums_sql import sums_from, sums_query
@@ -36,7 +37,6 @@ from ergates.taskqueue.ledger_sums import Summed, merged_sums
 APPLICATION_ID = 0x45524C31
 """`ERL1`, in the header of every ledger file."""
 BUSY_TIMEOUT_S = 30.0
-PAGE_ROWS = 1000
 ID_MAX = 2**63 - 1
 
 _JOB_UPSERT = f"""INSERT INTO jobs({JOB_COLUMNS}) VALUES ({", ".join("?" * 9)})
@@ -88,12 +88,15 @@ class SqliteLedger:
             ).fetchall()
         return tuple(job_of(*row) for row in rows)
 
-    def attempts(self, job_uid: str, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0) -> Iterator[LedgerRow]:
+    def attempts(
+        self, job_uid: str, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0, kept: bool = True
+    ) -> Iterator[LedgerRow]:
         """See Ledger.attempts. A page at a time, so that a long listing keeps no transaction open."""
+        columns, rows = read_columns(kept=kept), page_rows(kept=kept)
         ranges = merged_ranges(ids)
         source = _ALL if not ranges else _OF_FEW_TASKS if few_tasks(ranges) else _OF_MANY_TASKS
-        query = f"""SELECT a.id, {READ_COLUMNS} FROM {source} AND a.job = (SELECT number FROM jobs WHERE uid = :uid)
-            AND (a.row, a.id) > (:row, :id) ORDER BY a.row, a.id LIMIT {PAGE_ROWS}"""
+        query = f"""SELECT a.id, {columns} FROM {source} AND a.job = (SELECT number FROM jobs WHERE uid = :uid)
+            AND (a.row, a.id) > (:row, :id) ORDER BY a.row, a.id LIMIT {rows}"""
         row, number = since_row, ID_MAX
         while True:
             place = {"uid": job_uid, "ranges": json.dumps(ranges), "row": row, "id": number}
@@ -101,7 +104,7 @@ class SqliteLedger:
                 page = self._raw.execute(query, place).fetchall()
             for columns in page:
                 yield row_of(job_uid, columns[1:])
-            if len(page) < PAGE_ROWS:
+            if len(page) < rows:
                 return
             number, row = page[-1][:2]
 

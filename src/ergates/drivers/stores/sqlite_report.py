@@ -16,42 +16,25 @@ from ergates.cluster.task import JobId
 from ergates.drivers.stores.sqlite_connection import StoreConnection
 from ergates.drivers.stores.sqlite_records import SpecDecoder, job_number
 from ergates.drivers.stores.sqlite_workers import worker_info
-from ergates.errors import UsageError
+from ergates.taskqueue.ledger_sums import ENERGY_LABELS, LABEL_PREFIX, LedgerSums, added, checked_group
 from ergates.units import Nanoseconds
 
-LABEL_PREFIX = "label:"
 GROUPS = {
     "job": "'j' || (a.task >> 32)",
     "host": "(SELECT text FROM names WHERE id = a.host)",
     "worker": "(SELECT text FROM names WHERE id = a.worker)",
     "outcome": "(SELECT text FROM names WHERE id = a.outcome)",
+    "reason": "a.reason",
     "priority": "n.priority",
 }
-_SUMS = """count(*), sum(a.outcome = {won}), sum(a.wall_ns), sum(a.cpu_ns),
-    sum(CASE WHEN a.outcome = {won} THEN 0 ELSE a.wall_ns END), sum(CASE WHEN a.outcome = {won} THEN 0 ELSE a.cpu_ns END),
-    max(a.peak_bytes), sum(a.cost_usd_micros)"""
-
-
-class LedgerSums(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums of the attempts that share one value of what was grouped by.
-
-    Args:
-        group: the value: a job, a host, the value of a label (empty for tasks without it), ...
-        attempts, succeeded: how many; several attempts can belong to one task, at most one of them succeeded.
-        wasted_wall_ns, wasted_cpu_ns: of attempts that did not end in success.
-        peak_bytes: the highest peak of one attempt.
-        cost_usd_micros: None when no attempt had a price.
-    """
-
-    group: str
-    attempts: int
-    succeeded: int
-    wall_ns: int
-    cpu_ns: int
-    wasted_wall_ns: int
-    wasted_cpu_ns: int
-    peak_bytes: int
-    cost_usd_micros: int | None
+_ENERGY = "CASE e.text WHEN 'unknown' THEN NULL ELSE a.energy_uj END"
+_SUMS = f"""count(*), sum(a.outcome = {{won}}), sum(a.wall_ns), sum(a.cpu_ns),
+    sum(CASE WHEN a.outcome = {{won}} THEN 0 ELSE a.wall_ns END), sum(CASE WHEN a.outcome = {{won}} THEN 0 ELSE a.cpu_ns END),
+    max(a.peak_bytes), sum(a.cost_usd_micros),
+    sum(CASE WHEN a.outcome = {{won}} THEN a.cost_usd_micros * 0 ELSE a.cost_usd_micros END),
+    sum({_ENERGY}), sum(CASE WHEN a.outcome = {{won}} THEN ({_ENERGY}) * 0 ELSE {_ENERGY} END),
+    max(CASE e.text {" ".join(f"WHEN '{label}' THEN {number}" for number, label in enumerate(ENERGY_LABELS))} END)"""
+_ATTEMPTS = "attempts a JOIN names e ON e.id = a.energy_label"
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +54,7 @@ class SqliteReport:
         self._db = db
 
     def sums(self, by: str, jobs: Sequence[JobId] = ()) -> tuple[LedgerSums, ...]:
-        """Sums by `job`, `host`, `worker`, `outcome`, `priority` or `label:KEY`, sorted by that value.
+        """Sums by `job`, `host`, `worker`, `outcome`, `reason`, `priority` or `label:KEY`, sorted by that value.
 
         Raises:
             UsageError: it cannot be grouped by that.
@@ -81,13 +64,11 @@ class SqliteReport:
             won = raw.execute("SELECT id FROM names WHERE text = ?", (Outcome.SUCCEEDED.value,)).fetchone()
             sums = _SUMS.format(won=won[0] if won else -1)
             where = " OR ".join(f"a.task >> 32 = {number}" for number in numbers) or "1"
-            if by.startswith(LABEL_PREFIX) and len(by) > len(LABEL_PREFIX):
+            if checked_group(by, GROUPS) not in GROUPS:
                 return self._by_label(by.removeprefix(LABEL_PREFIX), sums, where)
-            if by not in GROUPS:
-                raise UsageError(f"cannot group by {by!r}: expected {', '.join(GROUPS)} or label:KEY")
             join = "JOIN tasks t ON t.row = a.task JOIN lanes n ON n.id = t.lane" if by == "priority" else ""
             rows = raw.execute(
-                f"SELECT {GROUPS[by]} AS value, {sums} FROM attempts a {join} WHERE {where} GROUP BY value"
+                f"SELECT {GROUPS[by]} AS value, {sums} FROM {_ATTEMPTS} {join} WHERE {where} GROUP BY value"
             ).fetchall()
         ordered: Callable[[LedgerSums], Any] = _natural if by in ("job", "priority") else (lambda row: row.group)
         return tuple(sorted((_sums(str(value), columns) for value, *columns in rows), key=ordered))
@@ -114,12 +95,12 @@ class SqliteReport:
         """Grouped by profile in SQL; tasks whose labels are their own (`profile` 0 and `extra`) one by one."""
         rows = self._db.raw.execute(
             "SELECT t.profile, CASE WHEN t.profile = 0 THEN t.extra END AS own,"
-            f" {sums} FROM attempts a JOIN tasks t ON t.row = a.task WHERE {where} GROUP BY t.profile, own"
+            f" {sums} FROM {_ATTEMPTS} JOIN tasks t ON t.row = a.task WHERE {where} GROUP BY t.profile, own"
         )
         totals: dict[str, LedgerSums] = {}
         for value, columns in self._labelled(key, rows.fetchall()):
             row = _sums(value, columns)
-            totals[value] = _added(totals[value], row) if value in totals else row
+            totals[value] = added(totals[value], row) if value in totals else row
         return tuple(totals[value] for value in sorted(totals))
 
     def _labelled(self, key: str, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -129,7 +110,10 @@ class SqliteReport:
 
 
 def _sums(value: str, columns: Sequence[Any]) -> LedgerSums:
-    attempts, succeeded, wall_ns, cpu_ns, wasted_wall_ns, wasted_cpu_ns, peak_bytes, cost = columns
+    (
+        attempts, succeeded, wall_ns, cpu_ns, wasted_wall_ns, wasted_cpu_ns, peak_bytes, cost, wasted_cost, energy,
+        wasted_energy, energy_label,
+    ) = columns  # fmt: skip
     return LedgerSums(
         group=value,
         attempts=attempts,
@@ -140,21 +124,10 @@ def _sums(value: str, columns: Sequence[Any]) -> LedgerSums:
         wasted_cpu_ns=wasted_cpu_ns,
         peak_bytes=peak_bytes,
         cost_usd_micros=cost,
-    )
-
-
-def _added(one: LedgerSums, other: LedgerSums) -> LedgerSums:
-    costs = [row.cost_usd_micros for row in (one, other) if row.cost_usd_micros is not None]
-    return LedgerSums(
-        group=one.group,
-        attempts=one.attempts + other.attempts,
-        succeeded=one.succeeded + other.succeeded,
-        wall_ns=one.wall_ns + other.wall_ns,
-        cpu_ns=one.cpu_ns + other.cpu_ns,
-        wasted_wall_ns=one.wasted_wall_ns + other.wasted_wall_ns,
-        wasted_cpu_ns=one.wasted_cpu_ns + other.wasted_cpu_ns,
-        peak_bytes=max(one.peak_bytes, other.peak_bytes),
-        cost_usd_micros=sum(costs) if costs else None,
+        wasted_cost_usd_micros=wasted_cost,
+        energy_uj=energy,
+        wasted_energy_uj=wasted_energy,
+        energy_label=ENERGY_LABELS[energy_label or 0],
     )
 
 

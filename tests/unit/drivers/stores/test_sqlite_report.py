@@ -13,10 +13,11 @@ from ergates.cluster.node import NodeCapacity, WorkerInfo
 from ergates.cluster.task import JobId, TaskSpec
 from ergates.cluster.usage import Usage
 from ergates.drivers.stores.sqlite import SqliteStore
-from ergates.drivers.stores.sqlite_report import LedgerSums, SqliteReport
+from ergates.drivers.stores.sqlite_report import SqliteReport
 from ergates.errors import UnknownJobError, UsageError
+from ergates.taskqueue.ledger_sums import LedgerSums
 from ergates.taskqueue.store import Commit, Done, Failed, Want
-from ergates.units import Bytes, MilliCpus, Nanoseconds, UsdMicros
+from ergates.units import Bytes, Microjoules, MilliCpus, Nanoseconds, UsdMicros
 
 NOW = Nanoseconds(10**18)
 MANY = 4200
@@ -49,7 +50,10 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
                     cpu_ns=Nanoseconds(2 * lease.task),
                     peak_bytes=Bytes(lease.task * 10),
                     cost_usd_micros=UsdMicros(3) if lease.task % 2 else None,
+                    energy_uj=Microjoules(5 if lease.task % 4 == 1 else 0),
+                    energy_label="modelled" if lease.task % 4 == 1 else "unknown",
                 ),
+                reason="x" if failed else "",
             )
             verdict = Failed(reason="x") if failed else Done()
             commits.append(Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=made, verdict=verdict))
@@ -63,7 +67,7 @@ def by_hand(store: SqliteStore, group: Callable[[JobId, TaskSpec, Attempt], str]
     for job in store.jobs():
         specs = {view.task: view.spec for view in store.tasks(job.id)}
         for _, task, made in store.attempts(job.id):
-            row = sums.setdefault(group(job.id, specs[task], made), [0] * 8)
+            row = sums.setdefault(group(job.id, specs[task], made), [0] * 11)
             wasted = made.outcome != Outcome.SUCCEEDED
             row[0] += 1
             row[1] += not wasted
@@ -73,13 +77,16 @@ def by_hand(store: SqliteStore, group: Callable[[JobId, TaskSpec, Attempt], str]
             row[5] += made.usage.cpu_ns * wasted
             row[6] = max(row[6], made.usage.peak_bytes)
             row[7] += made.usage.cost_usd_micros or 0
+            row[8] += (made.usage.cost_usd_micros or 0) * wasted
+            row[9] += made.usage.energy_uj
+            row[10] += made.usage.energy_uj * wasted
     return sums
 
 
 def columns(row: LedgerSums) -> list[int]:
     return [
         row.attempts, row.succeeded, row.wall_ns, row.cpu_ns, row.wasted_wall_ns, row.wasted_cpu_ns, row.peak_bytes,
-        row.cost_usd_micros or 0,
+        row.cost_usd_micros or 0, row.wasted_cost_usd_micros or 0, row.energy_uj or 0, row.wasted_energy_uj or 0,
     ]  # fmt: skip
 
 
@@ -88,6 +95,7 @@ GROUPS: dict[str, Callable[[JobId, TaskSpec, Attempt], str]] = {
     "host": lambda job, spec, made: made.host,
     "worker": lambda job, spec, made: made.worker,
     "outcome": lambda job, spec, made: made.outcome.value,
+    "reason": lambda job, spec, made: made.reason,
     "priority": lambda job, spec, made: str(spec.priority),
     "label:size": lambda job, spec, made: spec.labels.get("size", ""),
     "label:n": lambda job, spec, made: spec.labels.get("n", ""),
@@ -113,13 +121,15 @@ def test_sums_of_some_jobs(store: SqliteStore) -> None:
 
 def test_no_price_is_not_zero(store: SqliteStore) -> None:
     rows = {row.group: row for row in SqliteReport(store.connection()).sums("host")}
-    assert rows["h0"].cost_usd_micros is None
+    assert rows["h0"].cost_usd_micros is rows["h0"].wasted_cost_usd_micros is None
+    assert rows["h0"].energy_uj is rows["h0"].wasted_energy_uj is None
+    assert rows["h0"].energy_label == "unknown" and rows["h1"].energy_label == "modelled"
     assert rows["h1"].cost_usd_micros == 3 * rows["h1"].attempts
 
 
 @pytest.mark.parametrize("by", ["", "label:", "colour", "label"])
 def test_a_group_that_does_not_exist(store: SqliteStore, by: str) -> None:
-    with pytest.raises(UsageError, match="expected job, host, worker, outcome, priority or label:KEY"):
+    with pytest.raises(UsageError, match="expected job, host, worker, outcome, reason, priority or label:KEY"):
         SqliteReport(store.connection()).sums(by)
 
 
