@@ -9,6 +9,7 @@ import asyncio
 import json
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -93,14 +94,16 @@ class Placing:
 
         plan = UpPlan(cluster=CLUSTER, command=command, files={"store.toml": b"secret"}, count=count, setup=setup)
         many = many or self.many()
-        up = SshUp(many, Wheelhouse(self.wheels), RosterWatch(self.roster), self.placed, plan)
-        reports = await up.run(named_hosts(",".join(hosts)))
+        with closing(RosterWatch(self.roster)) as watch:
+            up = SshUp(many, Wheelhouse(self.wheels), watch, self.placed, plan)
+            reports = await up.run(named_hosts(",".join(hosts)))
         return {report.host: report for report in reports}
 
     def down(self, *hosts: str, now: bool = False, grace_s: float = 15.0) -> dict[str, HostReport]:
         plan = DownPlan(cluster=CLUSTER, now=now, grace_s=grace_s)
-        down = SshDown(self.many(), RosterWatch(self.roster), self.placed, plan)
-        reports = asyncio.run(down.run(named_hosts(",".join(hosts))))
+        with closing(RosterWatch(self.roster)) as watch:
+            down = SshDown(self.many(), watch, self.placed, plan)
+            reports = asyncio.run(down.run(named_hosts(",".join(hosts))))
         return {report.host: report for report in reports}
 
     def private(self, host: str, number: int = 1) -> Path:

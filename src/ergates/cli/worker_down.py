@@ -80,7 +80,8 @@ def _take_down(
                 raise
             roster = _Away(error)
         hosts = remembered(placed.read(), chosen) if chosen is not None else all_placed(placed.read(), roster)
-        interrupted = run_to_end(SshDown(many, RosterWatch(roster), placed, plan).run(hosts), many)
+        watch = stack.enter_context(closing(RosterWatch(roster)))
+        interrupted = run_to_end(SshDown(many, watch, placed, plan).run(hosts), many)
     return many.reports, interrupted
 
 

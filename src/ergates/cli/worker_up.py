@@ -131,8 +131,8 @@ def _bring_up(
         connect_timeout_s=options["connect_timeout"],
     )
     wheelhouse = Wheelhouse(extra=options["extra"])
-    with closing(open_cluster_store(address)) as store:
-        up = SshUp(many, wheelhouse, RosterWatch(store), PlacedHosts(directory), plan)
+    with closing(open_cluster_store(address)) as store, closing(RosterWatch(store)) as watch:
+        up = SshUp(many, wheelhouse, watch, PlacedHosts(directory), plan)
         interrupted = run_to_end(up.run(hosts), many)
     return many.reports, interrupted
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
-from ergates.cluster.node import WorkerStatus
+from ergates.cluster.node import WorkerOrders, WorkerStatus
 from ergates.errors import StoreError
 from ergates.taskqueue.store import Roster
 
@@ -19,23 +19,27 @@ PRESENT = ("live", "silent")
 
 
 class RosterWatch:
-    """Several may wait at once. `trouble` is why the roster could not be read the last time, empty when it could."""
+    """Several may wait at once; the store is called by one thread only. Close it before the store.
+
+    `trouble` is why the roster could not be read the last time, empty when it could.
+    """
 
     def __init__(self, roster: Roster) -> None:
-        self.roster = roster
-        self._reading = asyncio.Lock()
-        self._seen: tuple[WorkerStatus, ...] = ()
-        self._looks = 0
+        self._roster = roster
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="roster")
+        self._reading: asyncio.Future[tuple[WorkerStatus, ...]] | None = None
         self.trouble = ""
 
+    def close(self) -> None:
+        """Wait for a call that is under way."""
+        self._thread.shutdown(cancel_futures=True)
+
     async def look(self) -> tuple[WorkerStatus, ...]:
-        """The workers now. Who comes while somebody reads waits for a reading that began later, shared by all of them."""
-        begun = self._looks
-        async with self._reading:
-            if self._looks == begun:
-                self._seen = await asyncio.to_thread(self.roster.workers)
-                self._looks += 1
-            return self._seen
+        """The workers now. Who comes while somebody reads shares that reading. Raises StoreError."""
+        if self._reading is None or self._reading.done():
+            loop = asyncio.get_running_loop()
+            self._reading = loop.run_in_executor(self._thread, self._roster.workers)
+        return await asyncio.shield(self._reading)
 
     async def until(self, holds: Callable[[tuple[WorkerStatus, ...]], bool]) -> None:
         """Return when `holds` is true of the workers. A store that is away for a while is waited for."""
@@ -49,7 +53,7 @@ class RosterWatch:
                 self.trouble = str(error).splitlines()[0]
             await asyncio.sleep(POLL_S)
 
-    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the store without holding the loop up; never two calls at the same time."""
-        async with self._reading:
-            return await asyncio.to_thread(function, *arguments)
+    async def order(self, worker: str, orders: WorkerOrders) -> None:
+        """As `Roster.order`."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._roster.order, worker, orders)

@@ -74,7 +74,7 @@ class SshDown:
             ids = self._live(run, await self._watch.look())
             for worker in ids:
                 with contextlib.suppress(UsageError):  # it left meanwhile
-                    await self._watch.call(self._watch.roster.order, worker, orders)
+                    await self._watch.order(worker, orders)
         except StoreError as error:
             if self._plan.now:
                 run.report.note = "not drained: the store cannot be reached; its tasks come back when the lease ends"
