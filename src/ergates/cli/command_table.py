@@ -8,17 +8,19 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("run", "Run a file of commands, or a template with its parameters, here and now."),
             ("submit", "Put a job into the store without running it."),
+            ("close", "An open job takes no more tasks."),
+            ("edit", "Change many waiting tasks at once: priority, memory, command; run some again."),
             ("retry", "Take failed or cancelled tasks back into the queue."),
-            ("cancel", "Cancel a job or some of its tasks."),
-            ("pause", "Start no more tasks of a job until it is resumed."),
-            ("resume", "Let a paused job go on."),
+            ("cancel", "Cancel jobs or some of their tasks."),
+            ("pause", "Start no more tasks of jobs until they are resumed."),
+            ("resume", "Let paused jobs go on."),
         ),
     ),
     (
         "See how it goes",
         (
             ("status", "All jobs, or one job: counts, rate, failures by reason."),
-            ("wait", "Wait until a job is finished."),
+            ("wait", "Wait until jobs are finished."),
             ("logs", "What tasks printed."),
             ("explain", "Why a task waits, came back or failed."),
         ),
@@ -27,7 +29,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "Use the results",
         (
             ("export", "Tasks with parameters, outcome, time, memory and cost, as CSV or JSON Lines."),
-            ("report", "Sums by job, label, host or outcome; wasted work shown."),
+            ("report", "Sums by job, label, host, outcome or reason; wasted work shown."),
         ),
     ),
     (
@@ -44,6 +46,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("store", "A private store for many machines: start, stop, look, back up."),
             ("worker", "Workers of a cluster: start, see, change, place on other hosts, take down."),
+            ("controller", "Move attempts into the ledger, take back tasks of dead workers, serve metrics."),
         ),
     ),
     (
