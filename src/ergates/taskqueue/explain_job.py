@@ -203,20 +203,21 @@ def _impossible(classes: Sequence[_Class], tasks: int, live: tuple[WorkerStatus,
         host, most = max(((host, one.memory_bytes) for host, one in capacities), key=lambda pair: pair[1])
         wanted_bytes = _range([each.requirement.memory_bytes for each in classes], format_bytes)
         return f"{who} {wanted_bytes} of memory: the largest live node has {format_bytes(most)} ({host})."
-    if any(each.requirement.alternatives for each in classes) or " and " in resource or " or " in resource:
+    if resource == "time":
+        longest = max(left for worker in live if (left := _left_ns(worker, now_ns)) is not None)
+        wanted_time = _range([each.requirement.min_time_ns for each in classes], format_duration)
+        return f"{who} {wanted_time}: the worker with the most time left ends in {format_duration(max(0, longest))}."
+    mixed = " and " in resource
+    if resource.startswith("label ") and not mixed:
+        return (
+            f"{who} {_wanted_label(classes, resource)}: {_labels_there(resource.removeprefix('label '), capacities)}."
+        )
+    if mixed or any(each.requirement.alternatives for each in classes):
         return f"{_tasks(tasks)} {_form(tasks, 'fits', 'fit')} no live node: {_reasons(first, live)}."
     if resource == "cpus":
         host, cores = max(((host, one.cpus_milli) for host, one in capacities), key=lambda pair: pair[1])
         wanted_cores = _range([each.requirement.cpus_milli for each in classes], _cores)
         return f"{who} {wanted_cores} cores: the largest live node has {_cores(cores)} ({host})."
-    if resource == "time":
-        longest = max(left for worker in live if (left := _left_ns(worker, now_ns)) is not None)
-        wanted_time = _range([each.requirement.min_time_ns for each in classes], format_duration)
-        return f"{who} {wanted_time}: the worker with the most time left ends in {format_duration(max(0, longest))}."
-    if resource.startswith("label "):
-        return (
-            f"{who} {_wanted_label(classes, resource)}: {_labels_there(resource.removeprefix('label '), capacities)}."
-        )
     amounts = [(host, _amount(one, resource)) for host, one in capacities]
     host, amount = max(amounts, key=lambda pair: pair[1])
     wanted_amount = _range([dict(each.requirement.resources).get(resource, 0) for each in classes], str)
