@@ -81,7 +81,7 @@ class SlurmCluster:
     def states(self) -> dict[str, str]:
         """Every job and array task that Slurm still knows, ended ones included: id to state."""
         shown = self("squeue", "--noheader", "--array", "--states=all", "--format=%i %T")
-        return dict(line.split() for line in shown.splitlines())  # type: ignore[misc]
+        return dict(line.split() for line in shown.splitlines())
 
     def in_state(self, *states: str) -> list[str]:
         """Jobs in one of these states (`PENDING`, `RUNNING`, ...)."""

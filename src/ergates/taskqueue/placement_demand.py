@@ -1,8 +1,8 @@
 """How many more workers the waiting tasks are worth. Pure.
 
-Tasks of unknown length get room for all of them at once. Of tasks that are known to be short, so many that each new worker
-has enough to do to be worth its start; what the workers that are there do in that time is left to them. Tasks that no such
-worker could ever run, or that take longer than one lives, call for none, and it is said why.
+Tasks of unknown length, and long ones, get room for all of them at once. Of tasks that are known to be short, so many that
+each new worker has enough to do to be worth its start; what the workers that are there do in that time is left to them. Tasks
+that no such worker could ever run, or that take longer than one lives, call for none, and it is said why.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def demand(
         members = row.count * row.requirement.nodes
         side_by_side = _side_by_side(row.requirement, slots)
         fill = members / side_by_side
-        if row.expected_ns is None:
-            wanted += fill
+        if row.expected_ns is None or row.expected_ns >= kind.worth_ns:
+            wanted += fill  # live workers may be busy with such tasks for longer than they could be waited for
         else:
             work = members * row.expected_ns / (side_by_side * kind.worth_ns)
             wanted += min(fill, _left_to_others(work, row.requirement, side_by_side, shares))

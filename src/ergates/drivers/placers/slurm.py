@@ -6,6 +6,7 @@ Every program runs in a session of its own, so that Ctrl-C at the terminal does 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 
@@ -25,6 +26,9 @@ PATIENCE_S = 120.0
 """Slurm's programs give up by themselves after a few times MessageTimeout (10 s, on large clusters up to 100 s)."""
 IDS_AT_ONCE = 500
 """Ids in one call of scancel: argument vectors are not endless."""
+
+_GONE = re.compile(r"Invalid job id|already completing or completed")
+"""What scancel says of jobs that are over."""
 
 
 class Slurm:
@@ -74,12 +78,12 @@ class Slurm:
 
         `pending_only` lets alone what started meanwhile.
         """
+        state = ["--state=PENDING"] if pending_only else []
         for begin in range(0, len(ids), IDS_AT_ONCE):
-            state = ["--state=PENDING"] if pending_only else []
             try:
-                self._run(["scancel", "--quiet", f"--user={os.getuid()}", *state, *ids[begin : begin + IDS_AT_ONCE]])
+                self._run(["scancel", f"--user={os.getuid()}", *state, *ids[begin : begin + IDS_AT_ONCE]])
             except SlurmError as error:
-                if "Invalid job id" not in error.said and "already completing or completed" not in error.said:
+                if not all(_GONE.search(line) for line in error.lines):
                     raise
 
     def check(self, shape: Shape) -> Partition | None:

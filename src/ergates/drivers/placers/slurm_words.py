@@ -109,8 +109,8 @@ class SlurmError(ErgatesError):
     """
 
     def __init__(self, program: str, said: str) -> None:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        self.said = lines[-1] if lines else "it said nothing"
+        self.lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
+        self.said = self.lines[-1]
         self.kind, meaning, hint = _judged(said)
         text = f"{program}: {meaning}\n  Slurm says: {self.said}" if meaning else f"{program}: {self.said}"
         self.reason = f"{program}: {meaning or self.said}" + (f" ({hint})" if hint else "")
