@@ -66,10 +66,10 @@ def explained(error: BaseException, address: StoreAddress) -> ErgatesError:
         case said.InvalidResponse():
             return _not_redis(address)
         case said.TimeoutError():
+            other = "redis:// instead of rediss://" if address.tls else "rediss:// instead of redis://"
             return StoreUnavailableError(
-                f"{address}: something accepts connections there but does not answer\n"
-                "  expected: Redis or Valkey, 7 or newer\n  hint: "
-                + ("does it speak TLS? then rediss://" if not address.tls else "is it stopped, or something else?")
+                f"{address}: something accepts connections there but does not answer"
+                f"\n  expected: Redis or Valkey, 7 or newer\n  hint: if only one side speaks TLS: {other}"
             )
         case said.ConnectionError() if _NOT_REDIS.search(text):
             return _not_redis(address)
@@ -130,9 +130,12 @@ def _tls_trouble(causes: list[BaseException], text: str, address: StoreAddress) 
         "UNEXPECTED_EOF_WHILE_READING",
     ):
         return StoreError(f"{address}: what answers there does not speak TLS\n  hint: redis:// instead of rediss://")
-    if found is not None:
-        wants = "certificate" in str(found.reason).lower() or "certificate" in text
-        hint = "\n  hint: it may want a client's: cert = FILE, key = FILE in a store file" if wants else ""
+    if found is not None:  # TLS 1.3 says what it missed after the handshake, or just hangs up
+        hint = (
+            ""
+            if address.cert
+            else "\n  hint: it may want a client's certificate: cert = FILE, key = FILE in a store file"
+        )
         return StoreError(f"{address}: TLS failed: {found.reason or text}{hint}")
     file = next((cause for cause in causes if isinstance(cause, FileNotFoundError)), None)
     if address.tls and file is not None:
