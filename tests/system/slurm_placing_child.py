@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobStatus
 from ergates.cluster.node import NodeCapacity, WorkerInfo, WorkerLoad, WorkerOrders, WorkerStatus
-from ergates.cluster.task import JobId, TaskId, TaskSpec
-from ergates.cluster.task_state import TaskState
+from ergates.cluster.task import JobId, Requirement
 from ergates.controller.slurm_placing import Asking, Say, SlurmPlacing
 from ergates.drivers.placers.slurm import Slurm
 from ergates.drivers.placers.slurm_array import Pool, Shape
 from ergates.drivers.placers.slurm_pool import PoolFolder
 from ergates.taskqueue.placement import PlacementLimits
-from ergates.taskqueue.store import PastFailures, TaskView
+from ergates.taskqueue.store import Offer
 from ergates.units import GIB, SECOND_NS, Bytes, MilliCpus, Nanoseconds
 
 POOL = Pool(queue="q1", store="abc")
@@ -32,7 +30,7 @@ class StandingQueue:
     """`waiting` one-core tasks that nobody ever takes, and no workers. Only what placing asks for."""
 
     def __init__(self, waiting: int) -> None:
-        self.waiting = waiting
+        self.waiting_count = waiting
         self.present: tuple[WorkerStatus, ...] = ()
 
     def workers(self) -> tuple[WorkerStatus, ...]:
@@ -42,19 +40,13 @@ class StandingQueue:
         return (
             JobStatus(
                 id=JobId("j1"), key="", name="", phase="active", submitted_ns=Nanoseconds(0), finished_ns=None,
-                total=self.waiting, counts={"ready": self.waiting}, outcomes={}, wall_ns=0, cpu_ns=0, wasted_cpu_ns=0,
+                total=self.waiting_count, counts={"ready": self.waiting_count}, outcomes={}, wall_ns=0, cpu_ns=0, wasted_cpu_ns=0,
                 wasted_wall_ns=0, peak_bytes=0, cost_usd_micros=None,
             ),
         )  # fmt: skip
 
-    def tasks(
-        self, job: JobId, *, states: object = (), ids: object = (), limit: int | None = None
-    ) -> Iterator[TaskView]:
-        for number in range(min(self.waiting, limit or self.waiting)):
-            yield TaskView(
-                job=job, task=TaskId(number + 1), state=TaskState.READY, spec=TaskSpec(command="x"), past=PastFailures(),
-                attempts=0, not_before_ns=Nanoseconds(0), reason="", worker="", blocked_by=0,
-            )  # fmt: skip
+    def waiting(self, job: JobId) -> tuple[Offer, ...]:
+        return (Offer(job=job, class_id=1, requirement=Requirement(), priority=0, waiting=self.waiting_count),)
 
 
 def worker_in(allocation: str) -> WorkerStatus:

@@ -110,7 +110,7 @@ def test_demand_is_met_and_taken_back(slurm: SlurmCluster, tmp_path: Path) -> No
     slurm.eventually(lambda: len(slurm.in_state("RUNNING")) == 2, "two nodes are taken")
     it.look()
     assert len(slurm.in_state("PENDING", "RUNNING")) == 4, said
-    queue.waiting = 0
+    queue.waiting_count = 0
     for _ in range(3):
         it.look()
     slurm.eventually(lambda: not slurm.in_state("PENDING"), "what waits is taken back")

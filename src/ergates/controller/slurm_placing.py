@@ -13,7 +13,7 @@ from typing import Protocol, assert_never
 
 from ergates.clock import Clock
 from ergates.cluster.node import NodeCapacity, WorkerStatus
-from ergates.controller.slurm_waiting import waiting_classes
+from ergates.controller.slurm_waiting import WaitingReader, waiting_classes
 from ergates.drivers.placers.slurm import Slurm
 from ergates.drivers.placers.slurm_array import Shape
 from ergates.drivers.placers.slurm_pool import PoolFolder
@@ -35,13 +35,13 @@ from ergates.taskqueue.placement import (
     after_submission,
     decide,
 )
-from ergates.taskqueue.store import Reader, Roster
+from ergates.taskqueue.store import Roster
 from ergates.units import Nanoseconds
 
 Say = Callable[[str], None]
 
 
-class WatchedStore(Reader, Roster, Protocol):
+class WatchedStore(WaitingReader, Roster, Protocol):
     """What is asked of the store."""
 
 

@@ -1,42 +1,37 @@
-"""What waits in a store, by requirement, as the sizing of allocations wants it.
+"""What waits in a store, by requirement, as the sizing of allocations wants it: counters, no scan of tasks.
 
-Counters say how many tasks of a job are ready. Which requirements they have is read from the first few hundred of them, and
-taken to be the same of the rest; jobs beyond the newest hundred with ready tasks are left out: they would call for no more
-workers than are allowed. How long a task takes is estimated from its job's attempts so far.
+How long a task takes is estimated from its job's attempts so far.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from typing import Protocol
 
 from ergates.cluster.attempt import Outcome
 from ergates.cluster.job import JobStatus
 from ergates.cluster.task_state import TaskState
 from ergates.taskqueue.placement_demand import WaitingClass
-from ergates.taskqueue.store import Reader
+from ergates.taskqueue.store import Reader, Waiting
 from ergates.units import Nanoseconds
 
-SAMPLE = 512
 JOBS_MAX = 100
+"""Ready tasks of more jobs than that call for no more workers than those do: older jobs are not asked about."""
 SUCCEEDED_MIN = 3
 """After so many the mean of their wall time is taken for an estimate."""
 
 
-def waiting_classes(store: Reader) -> tuple[WaitingClass, ...]:
+class WaitingReader(Reader, Waiting, Protocol):
+    """What is asked of the store."""
+
+
+def waiting_classes(store: WaitingReader) -> tuple[WaitingClass, ...]:
     """Ready tasks of active jobs that nobody holds."""
-    found: list[WaitingClass] = []
     jobs = [status for status in store.jobs() if status.phase == "active" and status.counts.get(TaskState.READY, 0)]
-    for status in jobs[:JOBS_MAX]:
-        ready = status.counts[TaskState.READY]
-        sample = Counter(
-            view.spec.requirement for view in store.tasks(status.id, states=(TaskState.READY,), limit=SAMPLE)
-        )
-        expected_ns = _expected_ns(status)
-        seen = sum(sample.values())
-        for requirement, count in sample.items():
-            share = count if seen >= ready else max(1, round(count * ready / seen))
-            found.append(WaitingClass(requirement=requirement, count=share, expected_ns=expected_ns))
-    return tuple(found)
+    return tuple(
+        WaitingClass(requirement=offer.requirement, count=offer.waiting, expected_ns=_expected_ns(status))
+        for status in jobs[:JOBS_MAX]
+        for offer in store.waiting(status.id)
+    )
 
 
 def _expected_ns(status: JobStatus) -> Nanoseconds | None:
