@@ -22,6 +22,7 @@ from ergates.agent.worker import Worker
 from ergates.cluster.attempt import Attempt
 from ergates.cluster.job import JobStatus
 from ergates.cluster.task import JobId
+from ergates.cluster.task_state import TERMINAL
 from ergates.drivers.job_lock import JobLock
 from ergates.taskqueue.halt import HaltRule, Stop, halt_reached
 from ergates.taskqueue.store import Cancelled, Done, Failed, Lease, Verdict
@@ -77,11 +78,12 @@ def run_job(
     *,
     on_signal: Callable[[int], None] | None = None,
     catch_signals: bool = True,
+    until_empty: bool = False,
 ) -> RunResult:
     """Run until every task of `job` is terminal, or until told to stop.
 
     `on_signal` is called with 1 when a drain begins and with 2 when everything is given back; `catch_signals` is False
-    outside the main thread.
+    outside the main thread. An open job is waited for until it is closed, unless `until_empty`.
 
     Raises:
         UsageError: another process runs this job.
@@ -100,7 +102,7 @@ def run_job(
             )
             try:
                 worker.register()
-                why = _loop(worker, signals, rule, on_signal)
+                why = _loop(worker, signals, rule, on_signal, lambda: not until_empty and _more_may_come(store, job))
             finally:
                 worker.close()
         return RunResult(status=store.status(job), why=why)
@@ -108,7 +110,19 @@ def run_job(
         lock.release()
 
 
-def _loop(worker: Worker, signals: Mapping[str, int], rule: StopRule, on_signal: Callable[[int], None] | None) -> Why:
+def _more_may_come(store: Store, job: JobId) -> bool:
+    """Whether the job is open, or got tasks since the worker looked."""
+    status = store.status(job)
+    return status.takes_more or sum(status.counts[state] for state in TERMINAL) < status.total
+
+
+def _loop(
+    worker: Worker,
+    signals: Mapping[str, int],
+    rule: StopRule,
+    on_signal: Callable[[int], None] | None,
+    more_may_come: Callable[[], bool],
+) -> Why:
     told = 0
     if rule.stop() is not None:
         worker.drain()
@@ -121,7 +135,7 @@ def _loop(worker: Worker, signals: Mapping[str, int], rule: StopRule, on_signal:
                 on_signal(told)
         if worker.busy and not (told == 2 and worker.stuck):
             continue
-        if worker.open_tasks == 0:
+        if worker.open_tasks == 0 and not more_may_come():
             return "halted" if rule.halted else "finished"
         if worker.draining and told:
             return "given_back" if told == 2 else "drained"

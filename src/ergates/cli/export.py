@@ -10,11 +10,11 @@ from typing import IO, BinaryIO
 
 import click
 
-from ergates.cli.export_rows import COLUMNS, OUTPUT_COLUMNS, Record, label_columns, last_attempts, record_of
+from ergates.cli.chosen import Row, chosen_rows, condition_of, where_option
+from ergates.cli.export_rows import COLUMNS, OUTPUT_COLUMNS, Record, label_columns, record_of
 from ergates.cli.opened import opened_store
 from ergates.cli.options import common_options, examples
 from ergates.cli.selected import all_of, selected
-from ergates.cli.task_names import merged
 from ergates.cli.task_output import TaskOutput, task_output
 from ergates.cli.wording import plural
 from ergates.cluster.attempt import Attempt, Output
@@ -23,7 +23,6 @@ from ergates.cluster.task_state import TaskState
 from ergates.errors import UsageError
 from ergates.taskqueue.store import Reader, TaskView
 
-_TASKS_AT_ONCE = 2000
 Ranges = tuple[tuple[int, int], ...]
 
 
@@ -33,6 +32,7 @@ Ranges = tuple[tuple[int, int], ...]
         "erg export j3 --format jsonl --with-output",
         "erg export j3/1-100 --outputs results/      results/17.out, results/17.err",
         "erg export j3 --only failed",
+        "erg export j3 --where 'label.size > 4 and wall > 1m'",
     )
 )
 @click.argument("tasks", nargs=-1, metavar="[JOB|TASK]...")
@@ -46,6 +46,7 @@ Ranges = tuple[tuple[int, int], ...]
     multiple=True,
     help="Only tasks in this state.",
 )
+@where_option
 @common_options
 def command(
     tasks: tuple[str, ...],
@@ -54,6 +55,7 @@ def command(
     with_output: bool,
     outputs_dir: str | None,
     only: tuple[str, ...],
+    condition: str | None,
     state_dir: str | None,
     as_json: bool,
 ) -> None:
@@ -61,12 +63,13 @@ def command(
 
     --json is the same as --format jsonl.
     """
-    states = tuple(TaskState(name) for name in only)
+    states, where = tuple(TaskState(name) for name in only), condition_of(condition)
     with ExitStack() as stack:
         store, folder = stack.enter_context(opened_store(state_dir))
         status, ranges = selected(store, tasks)
         output = task_output(store, folder, status.id) if with_output or outputs_dir is not None else None
-        rows = _rows(store, output, status, ranges, states)
+        gather = None if output is None else output.gather
+        rows = chosen_rows(store, status, ranges, states, where, gather=gather)
         if outputs_dir is not None and output is not None:
             rows = _saving(rows, output, Path(outputs_dir))
         target = sys.stdout if to is None else stack.enter_context(_text_file(to))
@@ -77,26 +80,6 @@ def command(
             number = _write_csv(rows, _label_names(store, status, ranges, states), printed, target)
     if to is not None:
         click.echo(f"{status.id}: {plural(number, 'task')} written to {to}", err=True)
-
-
-Row = tuple[TaskView, Attempt | None]
-
-
-def _rows(
-    store: Reader, output: TaskOutput | None, status: JobStatus, ranges: Ranges, states: tuple[TaskState, ...]
-) -> Iterator[Row]:
-    """Tasks with their last attempts, some thousand at a time, so that a million tasks need little memory."""
-    for first, last in all_of(status, ranges):
-        for start in range(first, min(last, status.total) + 1, _TASKS_AT_ONCE):
-            part = (start, min(last, start + _TASKS_AT_ONCE - 1))
-            views = list(store.tasks(status.id, states=states, ids=(part,)))
-            if views:
-                wanted = merged([(view.task, view.task) for view in views])
-                if output is not None:
-                    output.gather(wanted)
-                attempts = last_attempts(store.attempts(status.id, ids=wanted))
-                for view in views:
-                    yield view, attempts.get(view.task)
 
 
 def _label_names(store: Reader, status: JobStatus, ranges: Ranges, states: tuple[TaskState, ...]) -> dict[str, str]:

@@ -37,7 +37,9 @@ def open_count(status: JobStatus) -> int:
 
 
 def shown_phase(status: JobStatus, work_phase: Callable[[JobStatus], str]) -> str:
-    """`running`, `waiting` (for busy workers), `stopped` (nobody does it), `paused`, `done`, `failed` or `cancelled`.
+    """`running`, `waiting` (for busy workers), `stopped` (nobody does it), `paused`, `open`, `done`, `failed`, `cancelled`.
+
+    `open`: nothing is left to do, but more tasks may come.
 
     Args:
         status: of the job.
@@ -45,6 +47,8 @@ def shown_phase(status: JobStatus, work_phase: Callable[[JobStatus], str]) -> st
     """
     if status.phase == "cancelled":
         return "cancelled"
+    if open_count(status) == 0 and status.takes_more:
+        return "open"
     if open_count(status) == 0:
         return "failed" if status.counts.get("failed", 0) else "done"
     if status.phase == "paused":

@@ -58,6 +58,7 @@ def job_of(parsed: ParsedInput, key: str, request: InputRequest, options: Option
         max_failed_tasks=options["max_fails"] or said.max_failed_tasks,
         aging_ns=options["aging"],
         env=said.env,
+        open=options.get("open_job", False),
         labels={**said.labels, **dict(options["label"])},
         data=options["data"] or said.data or "",
     )

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import click
 
-from ergates.cli.jobs import choose_job
 from ergates.cli.opened import how_to_run, opened_store, work_phase
 from ergates.cli.options import common_options, examples
-from ergates.clock import SystemClock
-from ergates.errors import UsageError
+from ergates.cli.phase_change import all_option, change_phase, print_changed
 
 
-@click.command(epilog=examples("erg resume", "erg resume j3"))
-@click.argument("job", required=False)
+@click.command(epilog=examples("erg resume", "erg resume j3 j5", "erg resume --all"))
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@all_option("Every job that is paused.")
 @common_options
-def command(job: str | None, state_dir: str | None, as_json: bool) -> None:
-    """Let a paused JOB (default: the newest) go on."""
+def command(jobs: tuple[str, ...], everything: bool, state_dir: str | None, as_json: bool) -> None:
+    """Let paused JOBs (default: the newest) go on."""
     with opened_store(state_dir) as (store, folder):
-        status = choose_job(store, job)
-        if status.phase in ("finished", "cancelled"):
-            raise UsageError(f"{status.id} is {status.phase}, there is nothing to resume")
-        store.set_phase(status.id, "active", SystemClock().now_ns())
-        idle = work_phase(store, folder)(status) == "stopped"
-        how = f"; run it: {how_to_run(store, status.id)}" if idle else ""
+        changed = change_phase(store, jobs, "active", everything=everything)
+        work = work_phase(store, folder)
+        hints = [f"; run it: {how_to_run(store, s.id)}" if work(s) == "stopped" else "" for s in changed]
     if as_json:
-        from ergates.cli.json_output import print_json
-
-        print_json({"job": status.id, "phase": "active"})
-    else:
-        click.echo(f"{status.id}: goes on{how}")
+        print_changed(changed, "active", one=len(jobs) < 2 and not everything)
+        return
+    for status, hint in zip(changed, hints, strict=True):
+        click.echo(f"{status.id}: goes on{hint}")
+    if not changed:
+        click.echo("no job is paused")

@@ -28,15 +28,22 @@ REASONS_READ = 1000
         "erg status j3           one job",
         "erg status j3 --watch   again and again until it is settled",
         "erg status --json",
+        "erg status j3 --where 'state == failed and peak > 4G'    its tasks of which that holds",
     )
 )
 @click.argument("job", required=False)
 @click.option("--watch", is_flag=True, help="Show it again every second, until all work is settled.")
 @click.option("--interval", type=DURATION, default="1s", show_default=True, metavar="TIME", help="For --watch.")
+@click.option("--where", "condition", metavar="EXPR", help="List the tasks of JOB of which this holds; reads them all.")
 @common_options
-def command(job: str | None, watch: bool, interval: int, state_dir: str | None, as_json: bool) -> None:
+def command(
+    job: str | None, watch: bool, interval: int, condition: str | None, state_dir: str | None, as_json: bool
+) -> None:
     """All jobs, or one JOB (j3, 3, its key or its name): counts, rate, failures by reason."""
     with opened_store(state_dir) as (store, folder):
+        if condition is not None:
+            _print_matching(store, job, condition, as_json=as_json)
+            return
         if as_json:
             from ergates.cli.json_output import print_json
 
@@ -46,6 +53,21 @@ def command(job: str | None, watch: bool, interval: int, state_dir: str | None, 
             click.echo("\n".join(_lines(store, folder, job)[0]))
             return
         _watch(store, folder, job, interval)
+
+
+def _print_matching(store: AnyStore, job: str | None, condition: str, *, as_json: bool) -> None:
+    from ergates.cli.chosen import condition_of  # a look at the counters needs none of it
+    from ergates.cli.status_tasks import matching_facts, matching_lines
+
+    where = condition_of(condition)
+    status = choose_job(store, job)
+    assert where is not None
+    if as_json:
+        from ergates.cli.json_output import print_json
+
+        print_json(matching_facts(store, status, where))
+    else:
+        click.echo("\n".join(matching_lines(store, status, where, width_of(sys.stdout, 100))))
 
 
 def _watch(store: AnyStore, folder: Path, job: str | None, interval_ns: int) -> None:

@@ -111,6 +111,8 @@ def job_lines(
     ]
     if reasons:
         lines.append(f"  what they printed: erg logs --failed {status.id}")
+    if status.takes_more:
+        lines.append(f"  open for more: erg submit --to {status.id} ...; no more will come: erg close {status.id}")
     if phase == "stopped":
         lines.append(f"  nobody runs it now; go on with: {how_to_run}")
     elif phase == "paused":

@@ -32,10 +32,14 @@ def submit_input(store: Submitter, words: tuple[str, ...], options: dict[str, An
     """
     request, parsed, key = read_input(words, options, files)
     job = job_of(parsed, key, request, options)
-    tasks = _of_one_machine(parsed) if isinstance(store, SqliteStore) else parsed.tasks
-    submitted = store.submit(job, tasks, SystemClock().now_ns(), again=not options["cached"])
-    _tell_problems(parsed.problems)
+    submitted = store.submit(job, tasks_for(store, parsed), SystemClock().now_ns(), again=not options["cached"])
+    tell_problems(parsed.problems)
     return submitted
+
+
+def tasks_for(store: Submitter, parsed: ParsedInput) -> Iterator[TaskSpec]:
+    """The tasks of the input, refused where this store cannot have them run."""
+    return _of_one_machine(parsed) if isinstance(store, SqliteStore) else parsed.tasks
 
 
 def _of_one_machine(parsed: ParsedInput) -> Iterator[TaskSpec]:
@@ -55,7 +59,8 @@ def announcement(status: JobStatus, *, resumed: bool) -> str:
     """One line that says whether the job is new or resumed."""
     name = f"job {status.id} ({status.name})" if status.name else f"job {status.id}"
     if not resumed:
-        return f"{name}: new, {plural(status.total, 'task')}"
+        more = ", open for more" if status.takes_more else ""
+        return f"{name}: new, {plural(status.total, 'task')}{more}"
     settled = status.total - open_count(status)
     failed = status.counts.get("failed", 0) + status.counts.get("cancelled", 0)
     done = f"{count(settled - failed)} of {count(status.total)} done"
@@ -73,13 +78,14 @@ def print_dry_run(words: tuple[str, ...], options: dict[str, Any], files: InputF
             print_json_line({"task": number, **plain(task)})
         else:
             click.echo(f"{number}\t{shown_command(task)}")
-    _tell_problems(parsed.problems)
+    tell_problems(parsed.problems)
     if not options["quiet"]:
         click.echo(f"{plural(number, 'task')}, key {key}; nothing was submitted", err=True)
     return 0
 
 
-def _tell_problems(problems: Problems) -> None:
+def tell_problems(problems: Problems) -> None:
+    """What was skipped with --keep-going."""
     if not problems.count:
         return
     for error in problems.first[:_PROBLEMS_SHOWN]:

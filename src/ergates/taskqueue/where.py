@@ -195,7 +195,7 @@ class _Parser:
         try:
             value = value_of(name, word)
         except ValueError as error:
-            raise problem(self._text, self._source, word.at, str(error)) from error
+            raise self._refused(error, word) from error
         return Comparison(name, sign.text, value)
 
     def _field(self) -> str:
@@ -209,7 +209,7 @@ class _Parser:
                 name += self._word.value
             field_named(name)
         except ValueError as error:
-            raise problem(self._text, self._source, word.at, str(error)) from error
+            raise self._refused(error, word) from error
         self._next += 1
         return name
 
@@ -245,6 +245,11 @@ class _Parser:
             self._next += 1
             return True
         return False
+
+    def _refused(self, error: ValueError, word: Word) -> InputError:
+        """An error says what is wrong, and perhaps what there is."""
+        message, *known = error.args
+        return problem(self._text, self._source, word.at, str(message), expected=known[0] if known else "")
 
     def _problem(self, message: str, expected: str = "") -> InputError:
         return problem(self._text, self._source, self._word.at, message, expected=expected)

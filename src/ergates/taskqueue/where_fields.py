@@ -92,14 +92,14 @@ def command_text(command: str | tuple[str, ...]) -> str:
 
 
 def field_named(name: str) -> Field:
-    """Raises ValueError naming the nearest field when there is none of that name."""
+    """Raises ValueError naming the nearest field when there is none of that name, with all there are."""
     if name.startswith(LABEL) and len(name) > len(LABEL):
         return _LABEL_FIELD
     if name in FIELDS:
         return FIELDS[name]
     near = get_close_matches(name, FIELDS, n=1)
     guess = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"no field {name!r}{guess}\n    fields: {', '.join(FIELDS)}, label.NAME")
+    raise ValueError(f"no field {name!r}{guess}", f"one of {', '.join(FIELDS)}, label.NAME")
 
 
 def is_number(name: str) -> bool:
@@ -167,4 +167,4 @@ def _one_of(name: str, text: str, known: list[str]) -> str:
         return text
     near = get_close_matches(text, known, n=1)
     guess = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"no {name} {text!r}{guess}\n    known: {', '.join(known)}")
+    raise ValueError(f"no {name} {text!r}{guess}", f"one of {', '.join(known)}")

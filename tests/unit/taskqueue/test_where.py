@@ -107,7 +107,7 @@ def test_what_is_not_known_equals_nothing() -> None:
     [
         ("comand ~ x", 0, "did you mean command?"),
         ("state == faild", 9, "did you mean failed?"),
-        ("outcome == oom", 11, "known: succeeded"),
+        ("outcome == oom", 11, "one of succeeded"),
         ("state = failed", 6, "== compares"),
         ("priority ~ 3", 9, "is a number"),
         ("command > 3", 8, "is text"),
