@@ -1,5 +1,6 @@
 """Commands in chunks: 512 tasks each, MessagePack, compressed. What tasks have in common costs nearly nothing so, and a million
-short commands cost some bytes each. A chunk never changes; an edited task has its new spec elsewhere (`edits`).
+short commands cost some bytes each. A chunk never changes but that the last one of an open job grows; an edited task has its
+new spec elsewhere (`edits`).
 
 A chunk that would be large (scripts' payloads, commands of megabytes) is cut into parts that are fetched one by one.
 """
@@ -43,6 +44,7 @@ def encode_chunk(number: int, first: int, specs: Sequence[TaskSpec]) -> list[tup
     Args:
         number: of the chunk.
         first: id of its first task, for messages.
+        specs: its tasks.
 
     Raises:
         UsageError: text other than a command is not valid UTF-8.
@@ -138,3 +140,8 @@ class ChunkCache:
         self._kept[uid, field] = value
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
+
+    def forget(self, uid: str) -> None:
+        """All of one job."""
+        for key in [key for key in self._kept if key[0] == uid]:
+            del self._kept[key]

@@ -7,6 +7,7 @@ call fails it is closed, and the next call opens it again.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from ergates.drivers.stores.redis.scripts import Script
 from ergates.errors import StoreError
 
 MAJOR_MIN = 7
+ANSWER_LATE_S = 10
 Arg = bytes | str | int | float
 
 
@@ -86,6 +88,25 @@ class RedisConnection:
             return self._ask(*args)
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
+
+    def blocking_pop(self, key: str, block_s: int) -> bool:
+        """Wait until something is pushed to a list, and take it; False when nothing was for so long."""
+        self.open()
+        try:
+            self._raw.send_packed_command(self._raw.pack_command("BLPOP", key, block_s), check_health=False)
+            return self._raw.read_response(timeout=block_s + ANSWER_LATE_S) is not None
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from error
+
+    def interrupt(self) -> None:
+        """From another thread: whatever is under way fails."""
+        raw = self._raw
+        connected = None if raw is None else raw._sock
+        if connected is not None:
+            try:
+                connected.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # it is closed already
 
     def pipeline(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
         """Many commands in one round trip; raises what the first of them to fail said."""

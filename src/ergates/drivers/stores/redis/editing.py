@@ -1,4 +1,4 @@
-"""Changing what was submitted: pause, cancel, retry. Large ranges go in steps of bounded length, so nobody waits long for the server;
+"""Changing what was submitted: pause, cancel, retry. Large ranges go in steps of bounded length, so nobody waits long;
 each step is whole, and one that is left undone can be asked for again.
 """
 

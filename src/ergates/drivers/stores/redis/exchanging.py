@@ -14,7 +14,7 @@ import secrets
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,19 +40,32 @@ from ergates.units import SECOND_NS, Nanoseconds
 
 COMMITS_AT_ONCE = 1000
 OFFERED_AGAIN_NS = 10 * SECOND_NS
-"""A server with `appendfsync everysec` loses at most two seconds; the rest is for a slow restart."""
+"""A server with `appendfsync everysec` loses at most two seconds; counted back from the last answer."""
+REMEMBERED_MAX = 50_000
+ADOPTED_AT_ONCE = 500
 Row = tuple[int, int, int]
+_rows = msgspec.msgpack.Decoder(list[Row])
 
 
 @dataclass(slots=True)
 class _Call:
-    """One numbered request as it was sent. `rows` are its commits as (job, task, fence)."""
+    """One numbered request as it was sent. `rows` are its commits as (job, task, fence), `attempts` their numbers."""
 
     number: int
     commits: list[Any]
     blobs: list[bytes]
     wants: list[Row | tuple[int, int, int, int]]
     rows: list[Row]
+    attempts: list[int]
+
+
+class _Sent(NamedTuple):
+    """A commit that was accepted: when, what was sent, and the attempt it was (0: none)."""
+
+    at_ns: int
+    commit: Any
+    blob: bytes
+    attempt: int
 
 
 @dataclass(slots=True)
@@ -71,8 +84,8 @@ class _Life:
     revoked: set[Row] = field(default_factory=set)
     """Leases a restarted server gave to somebody else."""
     held: dict[Row, Granted] = field(default_factory=dict)
-    recent: deque[tuple[int, Any, bytes, Granted]] = field(default_factory=deque)
-    """Accepted commits: when, and what was sent."""
+    recent: deque[_Sent] = field(default_factory=lambda: deque(maxlen=REMEMBERED_MAX))
+    """Accepted commits."""
 
 
 class Exchanging:
@@ -115,7 +128,7 @@ class Exchanging:
         while len(new) > COMMITS_AT_ONCE:
             core, _ = self._send(worker, life, new[:COMMITS_AT_ONCE], [], now_ns, asked, unfit, None, orders_seen)
             life.lost.append(core)
-            refused += [tuple(row) for row in core.refused]
+            refused += core.refused
             new = new[COMMITS_AT_ONCE:]
         core, rest = self._send(worker, life, new, wants, now_ns, asked, unfit, load, orders_seen)
         return self._answer(life, core, rest, refused)
@@ -134,7 +147,7 @@ class Exchanging:
         if call is None:
             return
         core, _ = self._ask(worker, life, call, now_ns, [], [], None, 1 << 40)
-        refused = {tuple(row) for row in core.refused}
+        refused = set(core.refused)
         life.settled |= {row: row in refused for row in call.rows}
         life.lost.append(core)
 
@@ -153,14 +166,22 @@ class Exchanging:
         return new
 
     def _adopt(self, worker: str, life: _Life, now_ns: int) -> None:
-        recent = [entry for entry in life.recent if entry[0] > now_ns - OFFERED_AGAIN_NS]
+        """Tell a server that may have forgotten what this worker holds and what it committed lately."""
         info = "" if life.info is None else to_json(life.info, "the worker")
         host = "" if life.info is None else life.info.host
-        held = [(*row, some.class_id, some.priority) for row, some in life.held.items()]
-        held += [(*entry[1][:3], entry[3].class_id, entry[3].priority) for entry in recent]
-        request = [worker, host, info, str(now_ns), held, [entry[1] for entry in recent]]
-        (answer,) = self._session.run("adopt", request, now_ns, [entry[2] for entry in recent])
-        taken = {tuple(row) for row in msgspec.msgpack.decode(answer, type=list[Row])}
+        pending = set() if life.pending is None else set(life.pending.rows)
+        number = life.pending.number if life.pending is not None else 1 << 40
+        held: list[Any] = [(*row, 0, row in pending) for row in life.held]
+        recent = list(life.recent)
+        held += [(*entry.commit[:3], entry.attempt, False) for entry in recent if entry.attempt]
+        taken: set[Row] = set()
+        for start in range(0, max(len(held), len(recent), 1), ADOPTED_AT_ONCE):
+            part = slice(start, start + ADOPTED_AT_ONCE)
+            request = [
+                worker, host, info, str(now_ns), life.asker, number, held[part], [entry.commit for entry in recent[part]],
+            ]  # fmt: skip
+            (answer,) = self._session.run("adopt", request, now_ns, [entry.blob for entry in recent[part]])
+            taken |= {(job, task, fence) for job, task, fence in _rows.decode(answer)}
         life.revoked |= taken & life.held.keys()
 
     # --- one request ------------------------------------------------------------------------------
@@ -186,6 +207,7 @@ class Exchanging:
             blobs=[pack_row(commit, worker, host) for commit in commits],
             wants=list(wants),
             rows=[commit[:3] for commit in packed],
+            attempts=[0 if commit.attempt is None else commit.attempt.number for commit in commits],
         )
         return self._ask(worker, life, call, now_ns, asked, unfit, load, orders_seen)
 
@@ -218,13 +240,13 @@ class Exchanging:
 
     def _note(self, life: _Life, call: _Call, core: Core, now_ns: int) -> None:
         """Remember what this worker holds and what it committed lately."""
-        refused = {tuple(row) for row in core.refused} if core.refused else ()
+        refused = set(core.refused) if core.refused else ()
         recent, held = life.recent, life.held
         for place, row in enumerate(call.rows):
             some = held.pop(row, None)
             if some is not None and row not in refused:
-                recent.append((now_ns, call.commits[place], call.blobs[place], some))
-        while recent and recent[0][0] < now_ns - OFFERED_AGAIN_NS:
+                recent.append(_Sent(now_ns, call.commits[place], call.blobs[place], call.attempts[place]))
+        while recent and recent[0].at_ns < now_ns - OFFERED_AGAIN_NS:
             recent.popleft()
         for some in core.granted:
             for place in range(some.size):
@@ -234,7 +256,7 @@ class Exchanging:
         granted = [some for late in life.lost for some in late.granted] + core.granted
         session = self._session
         leases = leases_of(session, granted)
-        revoked = {tuple(row) for row in rest.revoked} | (life.revoked & life.held.keys())
+        revoked = set(rest.revoked) | (life.revoked & life.held.keys())
         answer = Exchanged(
             leases=leases,
             refused=places_of([*refused, *core.refused]),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from ergates.cluster.node import WorkerInfo, WorkerLoad, WorkerOrders, WorkerStatus
 from ergates.cluster.task import TaskId
-from ergates.drivers.stores.redis.names import job_name
+from ergates.drivers.stores.redis.names import job_name, to_json
 from ergates.drivers.stores.redis.session import Session
 from ergates.drivers.stores.redis.wire import as_leased, past_of
+from ergates.errors import UsageError
 from ergates.taskqueue.store import Lease, PastFailures
 from ergates.units import Nanoseconds
 
@@ -21,6 +20,7 @@ STAT_START_FIELD = 19
 """Fields of /proc/PID/stat after the closing parenthesis of the program's name (proc(5): fields 3 and 22)."""
 
 _neighbours = msgspec.msgpack.Decoder(list[tuple[str, str, str]])
+_roster = msgspec.msgpack.Decoder(list[tuple[str, str, int, int, str, str]])
 _expired = msgspec.msgpack.Decoder(list[tuple[int, str, int, int, int, int, bool, list[int] | bool, str]])
 
 
@@ -51,6 +51,48 @@ def expired(session: Session, now_ns: int, live_boot_id: str, this_host: str, pr
             )
         )
     return tuple(leases)
+
+
+def workers(session: Session) -> tuple[WorkerStatus, ...]:
+    """See Roster.workers."""
+    (packed,) = session.run("roster", 0)
+    return tuple(
+        WorkerStatus(
+            info=msgspec.json.decode(info, type=WorkerInfo),
+            standing=standing,
+            beat_age_ns=Nanoseconds(age_us * 1000),
+            leases=leases,
+            orders=msgspec.json.decode(orders, type=WorkerOrders) if orders else WorkerOrders(),
+            load=msgspec.json.decode(load, type=WorkerLoad) if load else WorkerLoad(),
+        )
+        for info, standing, age_us, leases, orders, load in _roster.decode(packed)
+    )
+
+
+def order(session: Session, worker: str, orders: WorkerOrders) -> WorkerOrders:
+    """See Roster.order."""
+    key = f"{session.prefix}w:{worker}"
+    while True:
+        found, version = session.connection().command("HMGET", key, "orders", "version")
+        if version is None:
+            raise UsageError(f"no worker {worker!r} in queue {session.queue!r}\n  hint: `erg worker list` shows them")
+        old = msgspec.json.decode(found, type=WorkerOrders) if found else WorkerOrders()
+        new = _merged(old, orders, int(version) + 1)
+        (written,) = session.run("order", [worker, int(version), new.version, to_json(new, "the orders")])
+        if written:
+            return new
+
+
+def _merged(old: WorkerOrders, new: WorkerOrders, version: int) -> WorkerOrders:
+    return WorkerOrders(
+        version=version,
+        drain=old.drain or new.drain,
+        give_back=old.give_back or new.give_back,
+        cpus_milli=old.cpus_milli if new.cpus_milli is None else new.cpus_milli,
+        memory_bytes=old.memory_bytes if new.memory_bytes is None else new.memory_bytes,
+        jobs=old.jobs if new.jobs is None else new.jobs,
+        labels={**old.labels, **new.labels},
+    )
 
 
 def _provably_dead(info: WorkerInfo, live_boot_id: str, proc: Path) -> bool:

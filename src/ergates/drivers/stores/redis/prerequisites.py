@@ -35,8 +35,8 @@ class Prerequisites:
             self._highest = max(self._highest, (last, task))
         self._after[task] = tuple(sorted(set(after)))
 
-    def upload(self, upload: Upload, total: int) -> str:
-        """Write them; returns the levels of the ranges as the scripts take them, empty when nothing waits.
+    def upload(self, upload: Upload, there: int, total: int) -> str:
+        """Write them, for tasks there+1..total; returns the levels of the ranges for the scripts, empty when nothing waits.
 
         Raises:
             UsageError: an id that does not exist, or tasks that wait for each other.
@@ -45,9 +45,9 @@ class Prerequisites:
             return ""
         self._check(total)
         waiters: dict[tuple[int, int], array[int]] = {}
-        need = array("I", bytes(4 * total))
+        need = array("I", bytes(4 * (total - there)))
         for task, ranges in self._after.items():
-            need[task - 1] = len(ranges)
+            need[task - there - 1] = len(ranges)
             for some in ranges:
                 waiters.setdefault(some, array("I")).append(task)
         upload.words("need", need)

@@ -13,6 +13,7 @@ from ergates.cluster.job import JobPhase, JobSpec, JobStatus
 from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.drivers.stores.redis.chunks import CHUNK_TASKS
+from ergates.drivers.stores.redis.draining import entries
 from ergates.drivers.stores.redis.names import ID_MAX, job_name, job_number, merged, unknown_job
 from ergates.drivers.stores.redis.prerequisites import range_name
 from ergates.drivers.stores.redis.rows import unpack_entry
@@ -34,7 +35,6 @@ STATES: dict[int, TaskState] = {
 }
 """Bytes of state, as in lua/base.lua."""
 SCAN_BYTES = 64 * 1024
-ENTRIES_AT_ONCE = 200
 _SUM = struct.Struct("<8d")
 
 
@@ -291,14 +291,8 @@ def attempts(
 def _attempts(
     session: Session, job: int, ranges: Sequence[tuple[int, int]], some: bool, since_row: int
 ) -> Iterator[tuple[int, TaskId, Attempt]]:
-    start = f"({since_row}-1"
-    while True:
-        entries = session.connection().command("XRANGE", session.key(job, "log"), start, "+", "COUNT", ENTRIES_AT_ONCE)
-        for entry in entries:
-            for kept in unpack_entry(entry):
-                inside = not some or any(first <= kept.task <= last for first, last in ranges)
-                if kept.row > since_row and inside:
-                    yield kept.row, kept.task, kept.attempt
-        if len(entries) < ENTRIES_AT_ONCE:
-            return
-        start = "(" + entries[-1][0].decode()
+    for entry in entries(session, job, f"({since_row}-1"):
+        for kept in unpack_entry(entry):
+            inside = not some or any(first <= kept.task <= last for first, last in ranges)
+            if kept.row > since_row and inside:
+                yield kept.row, kept.task, kept.attempt

@@ -1,6 +1,6 @@
-"""Retry in a job where tasks wait for others: what was cancelled only because of these comes back, too, and what is held back stays.
+"""Retry where tasks wait for others: what was cancelled only because of these comes back, too; what is held back stays.
 
-Here is found out who might come back, prerequisites first; the server judges each when its turn comes (lua/revive.lua),
+Here is found out who might come back, prerequisites first; the server judges each when its turn comes (lua/change.lua),
 so what happens meanwhile cannot leave a task waiting for one that never runs.
 """
 
@@ -16,43 +16,61 @@ from ergates.drivers.stores.redis.chunks import CHUNK_TASKS
 from ergates.drivers.stores.redis.prerequisites import range_name
 from ergates.drivers.stores.redis.session import Session
 
-FAILED, CANCELLED = 7, 8
+DONE, FAILED, CANCELLED = 6, 7, 8
+NONE, BAD, ENDED = 0, 1, 2
+"""Which ended tasks run again (lua/change.lua)."""
 CAUSE = 11
 """Place in a setback (lua/tasks.lua)."""
 AT_ONCE = 500
 Ranges = Sequence[tuple[int, int]]
 
 _page = msgspec.msgpack.Decoder(tuple[list[tuple[int, list[Any]]], Any, Any])
-_tasks = msgspec.msgpack.Decoder(list[int])
+_answer = msgspec.msgpack.Decoder(tuple[int, list[int], list[int]])
 
 
 def retry_with_dependents(session: Session, job: int, ranges: Ranges, now_ns: int) -> int:
     """Returns how many of those asked for are taken back."""
-    ended, after = _ended_tasks(session, job)
-    asked = {task for task in ended if any(first <= task <= last for first, last in ranges)}
-    candidates = _with_followers(asked, {task for task, caused in ended.items() if caused}, after)
-    order = list(_prerequisites_first(candidates, after))
+    total = int(session.connection().command("HGET", session.key(job), "total"))
+    asked = {task for first, last in ranges for task in range(first, min(last, total) + 1)}
+    order, after = order_of_revival(session, job, asked, done_too=False)
     back: set[int] = set()
     for start in range(0, len(order), AT_ONCE):
-        some = [(task, [range_name(ids) for ids in after.get(task, ())]) for task in order[start : start + AT_ONCE]]
-        back.update(_tasks.decode(session.run("revive", [job, some], now_ns)[0]))
+        some = [
+            (task, False, 0, False, 0, [range_name(ids) for ids in after.get(task, ())])
+            for task in order[start : start + AT_ONCE]
+        ]
+        back.update(_answer.decode(session.run("change", [job, False, BAD, some], now_ns)[0])[2])
     return len(back & asked)
 
 
-def _ended_tasks(session: Session, job: int) -> tuple[dict[int, bool], dict[int, Ranges]]:
-    """Failed and cancelled tasks with whether another's end was the cause, and what each of them comes after."""
-    connection = session.connection()
-    total, uid = connection.command("HMGET", session.key(job), "total", "uid")
+def order_of_revival(
+    session: Session, job: int, asked: set[int], *, done_too: bool
+) -> tuple[list[int], dict[int, Ranges]]:
+    """Which of these ended tasks might run again, with those that were cancelled because of them; and what each comes after.
+
+    Prerequisites stand before what waits for them.
+    """
+    ended, after = _ended_tasks(session, job, done_too=done_too)
+    candidates = _with_followers(asked & ended.keys(), {task for task, caused in ended.items() if caused}, after)
+    return list(_prerequisites_first(candidates, after)), after
+
+
+def _ended_tasks(session: Session, job: int, *, done_too: bool) -> tuple[dict[int, bool], dict[int, Ranges]]:
+    """Tasks that ended with whether another's end was the cause, and what each of them comes after."""
+    total, uid = session.connection().command("HMGET", session.key(job), "total", "uid")
+    wanted = (DONE, FAILED, CANCELLED) if done_too else (FAILED, CANCELLED)
     ended: dict[int, bool] = {}
     after: dict[int, Ranges] = {}
     for first in range(1, int(total) + 1, CHUNK_TASKS):
         last = min(int(total), first + CHUNK_TASKS - 1)
         states, packed = session.run("page", [job, first, last])
-        tasks = [first + place for place, state in enumerate(states) if state in (FAILED, CANCELLED)]
+        tasks = [first + place for place, state in enumerate(states) if state in wanted]
         if not tasks:
             continue
         setbacks = dict(_page.decode(packed)[0])
-        ended |= {task: task in setbacks and setbacks[task][CAUSE] > 0 for task in tasks}
+        for task in tasks:
+            cancelled = states[task - first] == CANCELLED
+            ended[task] = cancelled and task in setbacks and setbacks[task][CAUSE] > 0
         for task, spec in session.specs(job, uid.decode(), tasks, edited=False).items():
             if spec.after:
                 after[task] = sorted(set(spec.after))

@@ -145,6 +145,9 @@ class Session:
                 field = f"{field}.{start}"
             places[task] = field, place - start
         found |= self._chunks(job, uid, {field for field, _ in places.values() if field not in found})
+        if any(place >= len(found[field]) for field, place in places.values()):
+            self._mine.cache.forget(uid)  # the job was extended since: its last chunk has grown
+            return self.specs(job, uid, tasks, edited=edited)
         specs = {task: found[field][place] for task, (field, place) in places.items()}
         if edited:
             changed = self.connection().command("HMGET", self.key(job, "edits"), *tasks)

@@ -12,15 +12,26 @@ from pathlib import Path
 
 import redis
 
-from ergates.cluster.attempt import Attempt
+from ergates.cluster.attempt import Attempt, Kept
 from ergates.cluster.job import JobSpec, JobStatus
-from ergates.cluster.node import WorkerInfo, WorkerLoad
+from ergates.cluster.node import WorkerInfo, WorkerLoad, WorkerOrders, WorkerStatus
 from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
-from ergates.drivers.stores.redis import editing, history, membership, reading, submitting
+from ergates.drivers.stores.redis import (
+    changing,
+    draining,
+    editing,
+    extending,
+    history,
+    membership,
+    reading,
+    submitting,
+)
+from ergates.drivers.stores.redis.bell import RedisBell
 from ergates.drivers.stores.redis.exchanging import Exchanging
 from ergates.drivers.stores.redis.session import Session
-from ergates.taskqueue.store import Commit, Exchanged, Lease, Offer, PastPeak, Submitted, TaskView, Want
+from ergates.taskqueue.ledger import DrainBatch
+from ergates.taskqueue.store import Changes, Commit, Exchanged, Lease, Offer, PastPeak, Submitted, TaskView, Want
 from ergates.units import SECOND_NS, Nanoseconds
 
 LEASE_NS = Nanoseconds(30 * SECOND_NS)
@@ -134,3 +145,40 @@ class RedisStore:
 
     def recall_peaks(self) -> tuple[PastPeak, ...]:
         return history.recall_peaks(self._session)
+
+    # --- Roster and bell --------------------------------------------------------------------------
+
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        return membership.workers(self._session)
+
+    def order(self, worker: str, orders: WorkerOrders) -> WorkerOrders:
+        return membership.order(self._session, worker, orders)
+
+    def bell(self, worker: str) -> RedisBell:
+        """Rings when there may be something for this worker. Close it before the store."""
+        return RedisBell(self._session.another_connection(), f"{self._session.prefix}wake:{worker}")
+
+    # --- Editor -----------------------------------------------------------------------------------
+
+    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, first: TaskId | None = None) -> int:
+        return extending.extend(self._session, job, tasks, now_ns, first)
+
+    def close_job(self, job: JobId, now_ns: Nanoseconds) -> None:
+        extending.close_job(self._session, job, now_ns)
+
+    def edit(
+        self, job: JobId, changes: Sequence[tuple[TaskId, Changes]], now_ns: Nanoseconds, *, rerun: bool = False
+    ) -> tuple[TaskId, ...]:
+        return changing.edit(self._session, job, changes, now_ns, rerun=rerun)
+
+    # --- Drainable --------------------------------------------------------------------------------
+
+    def undrained(self, most: int) -> DrainBatch:
+        return draining.undrained(self._session, most)
+
+    def forget(self, batch: DrainBatch) -> None:
+        draining.forget(self._session, batch)
+
+    def kept(self, job: JobId, ids: Sequence[tuple[int, int]] = ()) -> Iterator[tuple[int, int, Kept]]:
+        """(task, number of the attempt, what is kept of its output and result), of attempts that were not drained yet."""
+        return draining.kept(self._session, job, ids)

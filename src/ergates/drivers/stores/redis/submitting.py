@@ -83,31 +83,38 @@ class SubmittedTasks:
     """Reads tasks, uploads their chunks, and notes in which lanes they wait.
 
     Args:
-        first: id of the first task (more than 1 where a job is extended).
+        there: how many tasks the job has already, where it is extended; `old` those of them in its last chunk, when that one
+            is not full; `lanes` the lanes it has.
     """
 
-    def __init__(self, upload: Upload, first: int = 1) -> None:
+    def __init__(
+        self,
+        upload: Upload,
+        there: int = 0,
+        old: Sequence[TaskSpec] = (),
+        lanes: Sequence[tuple[Requirement, int]] = (),
+    ) -> None:
         self._upload = upload
-        self._first = first
-        self._next = first
-        self._lanes: dict[tuple[Requirement, int], int] = {}
+        self._there, self._old = there, list(old)
+        self._next = there + 1
+        self._lanes: dict[tuple[Requirement, int], int] = {lane: number for number, lane in enumerate(lanes)}
         self._runs: list[tuple[int, int, bool]] = []
         """(first task, lane, blocked): what holds until the next run begins."""
         self._prerequisites = Prerequisites()
 
     def add_all(self, source: Iterator[TaskSpec]) -> None:
-        chunk, place = divmod(self._next - 1, CHUNK_TASKS)
-        assert place == 0, "chunks are whole but for the last"
-        while specs := list(islice(source, CHUNK_TASKS)):
+        chunk, old = (self._next - 1) // CHUNK_TASKS, self._old
+        assert len(old) == (self._next - 1) % CHUNK_TASKS, "chunks are whole but for the last"
+        while specs := list(islice(source, CHUNK_TASKS - len(old))):
             self._note_lanes(specs)
-            self._upload.add_chunk(encode_chunk(chunk, self._next, specs))
+            self._upload.add_chunk(encode_chunk(chunk, self._next - len(old), [*old, *specs]))
             self._next += len(specs)
-            chunk += 1
+            chunk, old = chunk + 1, []
 
     def finish(self) -> tuple[int, int, str, list[tuple[int, int, int, object]]]:
         """(tasks, blocked ones, levels of ranges, lanes as the scripts take them)."""
         total = self._next - 1
-        levels = self._prerequisites.upload(self._upload, total)
+        levels = self._prerequisites.upload(self._upload, self._there, total)
         ids = self._upload.session.class_ids([requirement for requirement, _ in self._lanes])
         ranges, blocked = self._ranges(total)
         lanes: list[tuple[int, int, int, object]] = []

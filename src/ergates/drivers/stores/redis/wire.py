@@ -22,7 +22,8 @@ _DONE: tuple[Any, ...] = (DONE, "", (), 0, 0, "")
 
 class Granted(msgspec.Struct, array_like=True):
     """Tasks first..first+size-1 under consecutive fences. `pasts` are (task, attempts, failures, memory, losses, timeouts,
-    last peak) of those that came back before."""
+    last peak) of those that came back before.
+    """
 
     job: int
     uid: str

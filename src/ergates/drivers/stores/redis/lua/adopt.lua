@@ -1,0 +1,83 @@
+-- needs: jobs lanes tasks dependencies ring workers commits
+-- A server that was restarted may have lost its last second. A worker says what it holds, and commits again what it committed lately:
+-- leases of tasks that went back are its own again under the same fence, commits whose lease stands are accepted now.
+--
+-- The request: {worker, host, info or '', registered, who asks, number, held, commits}. Held is a list of {job, task, fence, attempt,
+-- pending}: `attempt` above 0 for one that was committed as that attempt; `pending` true for one whose commit is in the request
+-- `number`, which may have been carried out. The answer: {job, task, fence} of what is another's now, or at an end.
+
+local worker = request[1]
+local W, own = P .. 'w:' .. worker, P .. 'own:' .. worker
+local w = call('HMGET', W, 'standing', 'host', 'asker', 'number')
+local taken = {}
+if not w[1] and request[3] ~= '' then
+  call('HSET', W, 'host', request[2], 'info', request[3], 'registered', request[4], 'standing', 'live', 'beat', at,
+    'asker', '', 'number', 0, 'version', 0, 'orders', '')
+  call('ZADD', P .. 'workers', at, worker)
+  call('ZADD', P .. 'roster', at, worker)
+  call('SADD', P .. 'h:' .. request[2], worker)
+  w = { 'live', request[2], '', '0' }
+end
+if w[1] ~= 'live' and w[1] ~= 'condemned' then
+  return finish(pack(taken))
+end
+local carried_out = w[3] == request[5] and tonumber(w[4]) >= request[6]
+
+local function adopt(job, task, lease_fence, attempt)
+  local state = read_state(job, task)
+  if state == LEASED or state == DONE or state == FAILED or state == CANCELLED then
+    return false
+  end
+  local setback = read_setback(job, task)
+  if attempt > 0 and setback and setback[ATTEMPTS] >= attempt then
+    return false -- that commit was not lost: it is what made the task wait again
+  end
+  local lane = lane_of(job, task, setback)
+  if state == FRESH or state == READY then
+    cut_range(lane, task, task)
+    lane_shrinks(job, lane, 1)
+  elseif state == DELAYED then
+    call('ZREM', job.key .. ':delayed', task)
+    note_due(job)
+  end
+  set_states(job, task, task, LEASED)
+  move(job, state, LEASED, 1)
+  call('HSET', own, job.n .. ':' .. task, text(lease_fence) .. (setback and ' 1 ' or ' 0 ') .. lane)
+  return true
+end
+
+for _, about in ipairs(request[7]) do
+  local job, task, lease_fence = load_job(about[1]), about[2], about[3]
+  if not (about[5] and carried_out) then
+    local value = call('HGET', own, about[1] .. ':' .. task)
+    local stands = value and parse_lease(value) == lease_fence
+    if not stands and job and not value and task <= job.total then
+      stands = adopt(job, task, lease_fence, about[4])
+    end
+    if not stands then
+      taken[#taken + 1] = { about[1], task, lease_fence }
+    end
+  end
+end
+
+local again, blobs = {}, {}
+for i, c in ipairs(request[8]) do
+  local value = call('HGET', own, c[1] .. ':' .. c[2])
+  if value and parse_lease(value) == c[3] then
+    again[#again + 1] = c
+    blobs[#again] = ARGV[i + 1]
+  end
+end
+if #again > 0 then
+  for i, blob in ipairs(blobs) do
+    ARGV[i + 1] = blob
+  end
+  local ended = commit_all(worker, w[2], again, true, 2)
+  if ended > 0 then
+    call('HINCRBY', W, 'revoked', -ended)
+  end
+  follow_up()
+end
+flush_jobs()
+ring_for_new_tasks()
+return finish(pack(taken))
