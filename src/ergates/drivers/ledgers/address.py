@@ -93,8 +93,9 @@ def _path(text: str, origin: str) -> Path:
     if not colon:
         return Path(text).expanduser().absolute()
     if scheme != "sqlite":
-        shown = _HIDDEN_IN_QUERY.sub(r"\1...", _HIDDEN.sub(r"\1@", text))
-        raise UsageError(f"{origin} {shown}: no ledger is reached by {scheme}://\n  expected: {EXPECTED}")
+        raise UsageError(
+            f"{origin} {_without_secrets(text)}: no ledger is reached by {scheme}://\n  expected: {EXPECTED}"
+        )
     if not rest.startswith("/") or not rest.strip("/"):
         raise UsageError(
             f"{origin} {text}: an SQLite ledger needs an absolute path\n  expected: sqlite:///path/of/file"
@@ -110,13 +111,22 @@ def _server(text: str, origin: str) -> LedgerAddress:
     try:
         parts = {name: str(value) for name, value in conninfo_to_dict(text).items() if value is not None}
     except ProgrammingError:  # its message may quote a piece of the password
-        shown = _HIDDEN_IN_QUERY.sub(r"\1...", _HIDDEN.sub(r"\1@", text))
-        raise UsageError(
-            f"{origin} {shown}: PostgreSQL cannot read this URL\n  expected: {EXPECTED}"
-            "\n  hint: in a name or password the characters : / ? # [ ] @ % are written as %3A and so on"
-        ) from None
+        raise _unreadable(text, origin) from None
+    if "password" not in parts and _HIDDEN.search(text.partition("?")[0]):
+        raise _unreadable(text, origin)  # a slash in the password: libpq takes its beginning for a port
     secrets = {name: parts.pop(name, "") for name in _SECRETS}
     return LedgerAddress(server=tuple(parts.items()), password=secrets["password"], ssl_password=secrets["sslpassword"])
+
+
+def _unreadable(text: str, origin: str) -> UsageError:
+    return UsageError(
+        f"{origin} {_without_secrets(text)}: PostgreSQL cannot read this URL\n  expected: {EXPECTED}"
+        "\n  hint: in a name or password the characters : / ? # [ ] @ % are written as %3A and so on"
+    )
+
+
+def _without_secrets(text: str) -> str:
+    return _HIDDEN_IN_QUERY.sub(r"\1...", _HIDDEN.sub(r"\1@", text))
 
 
 def import_driver() -> None:
