@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[tuple[Any, ...]]
 
 T = TypeVar("T")
-ID_MAX = 2**63 - 1
+TASK_MAX = 2**63 - 1
 CONNECT_TIMEOUT_S = 10
 _DEFAULTS = {
     "application_name": "erg ledger",
@@ -109,18 +109,18 @@ class PostgresLedger:
         columns, rows = read_columns(kept=kept).replace("a.labels", "a.labels::text"), page_rows(kept=kept)
         ranges = merged_ranges(ids)
         source = _ALL if not ranges else _OF_FEW_TASKS if few_tasks(ranges) else _OF_MANY_TASKS
-        query = f"""SELECT a.id, {columns} FROM {source} AND a.job = (SELECT number FROM ergates.jobs WHERE uid = %(uid)s)
-            AND (a.row, a.id) > (%(row)s, %(id)s) ORDER BY a.row, a.id LIMIT {rows}"""
+        query = f"""SELECT {columns} FROM {source} AND a.job = (SELECT number FROM ergates.jobs WHERE uid = %(uid)s)
+            AND (a.row, a.task, a.number) > (%(row)s, %(task)s, %(number)s) ORDER BY a.row, a.task, a.number LIMIT {rows}"""
         firsts, lasts = [first for first, _ in ranges], [last for _, last in ranges]
-        row, number = since_row, ID_MAX
+        row, task, number = since_row, TASK_MAX, 0
         while True:
-            place = {"uid": job_uid, "firsts": firsts, "lasts": lasts, "row": row, "id": number}
+            place = {"uid": job_uid, "firsts": firsts, "lasts": lasts, "row": row, "task": task, "number": number}
             page = self._do(lambda connection: connection.execute(query, place, binary=True).fetchall())  # noqa: B023
             for found in page:
-                yield row_of(job_uid, found[1:])
+                yield row_of(job_uid, found)
             if len(page) < rows:
                 return
-            number, row = page[-1][:2]
+            row, task, number = page[-1][:3]
 
     def sums(self, by: str, uids: Sequence[str] = (), but: Sequence[LedgerRow] = ()) -> Summed:
         """See Sums.sums."""

@@ -37,7 +37,7 @@ from ergates.taskqueue.ledger_sums import Summed, merged_sums
 APPLICATION_ID = 0x45524C31
 """`ERL1`, in the header of every ledger file."""
 BUSY_TIMEOUT_S = 30.0
-ID_MAX = 2**63 - 1
+TASK_MAX = 2**63 - 1
 
 _JOB_UPSERT = f"""INSERT INTO jobs({JOB_COLUMNS}) VALUES ({", ".join("?" * 9)})
     ON CONFLICT (uid) DO UPDATE SET total = max(total, excluded.total), spec = excluded.spec
@@ -95,18 +95,18 @@ class SqliteLedger:
         columns, rows = read_columns(kept=kept), page_rows(kept=kept)
         ranges = merged_ranges(ids)
         source = _ALL if not ranges else _OF_FEW_TASKS if few_tasks(ranges) else _OF_MANY_TASKS
-        query = f"""SELECT a.id, {columns} FROM {source} AND a.job = (SELECT number FROM jobs WHERE uid = :uid)
-            AND (a.row, a.id) > (:row, :id) ORDER BY a.row, a.id LIMIT {rows}"""
-        row, number = since_row, ID_MAX
+        query = f"""SELECT {columns} FROM {source} AND a.job = (SELECT number FROM jobs WHERE uid = :uid)
+            AND (a.row, a.task, a.number) > (:row, :task, :number) ORDER BY a.row, a.task, a.number LIMIT {rows}"""
+        row, task, number = since_row, TASK_MAX, 0
         while True:
-            place = {"uid": job_uid, "ranges": json.dumps(ranges), "row": row, "id": number}
+            place = {"uid": job_uid, "ranges": json.dumps(ranges), "row": row, "task": task, "number": number}
             with self._translated():
                 page = self._raw.execute(query, place).fetchall()
-            for columns in page:
-                yield row_of(job_uid, columns[1:])
+            for found in page:
+                yield row_of(job_uid, found)
             if len(page) < rows:
                 return
-            number, row = page[-1][:2]
+            row, task, number = page[-1][:3]
 
     def sums(self, by: str, uids: Sequence[str] = (), but: Sequence[LedgerRow] = ()) -> Summed:
         """See Sums.sums."""
@@ -177,7 +177,6 @@ def _open(path: Path) -> sqlite3.Connection:
         if not is_network(file_system_of(path)):
             connection.execute("PRAGMA journal_mode = wal")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
         _migrate(connection, path)
     except BaseException:
         connection.close()

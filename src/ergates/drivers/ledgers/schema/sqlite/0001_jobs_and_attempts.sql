@@ -13,10 +13,10 @@ CREATE TABLE jobs (
     total        INTEGER NOT NULL
 ) STRICT;
 
--- `repeat`: a success of a task that had succeeded before. It used up time and money, so it is kept, but it is no second result.
+-- `job` is a number of `jobs`. `repeat`: a success of a task that had succeeded before. It used up time and money, so it is kept,
+-- but it is no second result.
 CREATE TABLE attempt_rows (
-    id                    INTEGER PRIMARY KEY,
-    job                   INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+    job                   INTEGER NOT NULL,
     row                   INTEGER NOT NULL,
     task                  INTEGER NOT NULL,
     number                INTEGER NOT NULL,
@@ -45,12 +45,12 @@ CREATE TABLE attempt_rows (
     labels                TEXT NOT NULL,
     stdout                BLOB,
     stderr                BLOB,
-    result                BLOB
+    result                BLOB,
+    -- This and the next make every insert idempotent: whoever writes the same again changes nothing.
+    PRIMARY KEY (job, task, number)
 ) STRICT;
--- These two make every insert idempotent: whoever writes the same again changes nothing.
-CREATE UNIQUE INDEX one_of_each_number ON attempt_rows (job, task, number);
 CREATE UNIQUE INDEX one_success_of_each_task ON attempt_rows (job, task) WHERE outcome = 'succeeded' AND NOT repeat;
-CREATE INDEX attempts_by_row ON attempt_rows (job, row, id);
+CREATE INDEX attempts_by_row ON attempt_rows (job, row, task, number);
 
 CREATE VIEW attempts AS
 SELECT
