@@ -120,10 +120,11 @@ class StoreModel:
             ended = {n for n in numbers if n in job.tasks and job.tasks[n].state in TERMINAL}
             back = self._revivable(job, ended)
             changed = sorted({n for n in changed if n not in ended} | (ended & back))
-            self.again |= {(name, n) for n in back if job.done(n)}
+            undone = {n for n in back if job.done(n)}
+            self.again |= {(name, n) for n in undone}
             self._run_again(job, back)
             for task in job.tasks.values():
-                if task.state in OPEN and not all(map(job.done, task.after)) and task.state != TaskState.BLOCKED:
+                if task.state in (TaskState.READY, TaskState.DELAYED) and task.after & undone:
                     task.become(TaskState.BLOCKED)
         for number in changed:
             job.tasks[number].priority = priority
