@@ -24,6 +24,7 @@ from ergates.taskqueue.store import (
     Exchanger,
     Failed,
     History,
+    Holdings,
     Lease,
     PastFailures,
     Reader,
@@ -42,7 +43,7 @@ LEASE_NS = 30 * SECOND
 BOOT = "boot-1"
 
 
-class Store(Submitter, Exchanger, Editor, Reader, Waiting, History, Protocol):
+class Store(Submitter, Exchanger, Editor, Reader, Waiting, Holdings, History, Protocol):
     """All these protocols, as one object has them."""
 
 

@@ -31,6 +31,7 @@ from ergates.taskqueue.store import (
     Done,
     Exchanged,
     Failed,
+    HeldTask,
     Lease,
     Offer,
     PastPeak,
@@ -232,9 +233,7 @@ class MemoryStore:
             for view in self.tasks(job, states=(TaskState.READY,))
         )
         return tuple(
-            Offer(
-                job=job, class_id=number, requirement=self._requirements[number], priority=-priority, waiting=waiting
-            )
+            Offer(job=job, class_id=number, requirement=self._requirements[number], priority=-priority, waiting=waiting)
             for (priority, number), waiting in sorted(counts.items())
         )
 
@@ -260,6 +259,15 @@ class MemoryStore:
             for row, (owner, task, attempt) in enumerate(self._ledger, 1)
             if row > since_row and owner == job and (not ids or any(first <= task <= last for first, last in ids))
         )
+
+    def held(self, most: int) -> tuple[HeldTask, ...]:
+        """See Holdings.held."""
+        leases = [
+            HeldTask(job=job, task=task, worker=worker, fence=lease.fence)
+            for worker, held in self._held.items()
+            for (job, task), lease in held.items()
+        ]
+        return tuple(sorted(leases, key=lambda lease: lease.fence)[:most])
 
     def remember_peaks(self, peaks: Sequence[PastPeak]) -> None:
         """See History.remember_peaks."""

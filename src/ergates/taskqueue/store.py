@@ -256,6 +256,24 @@ class Roster(Protocol):
         ...
 
 
+class HeldTask(Struct, frozen=True, kw_only=True):
+    """A task that a worker holds: it runs, or is about to. `since_ns` is when it was leased, None where the store does not say."""
+
+    job: JobId
+    task: TaskId
+    worker: str
+    fence: int
+    since_ns: Nanoseconds | None = None
+
+
+class Holdings(Protocol):
+    """What is out now, for people."""
+
+    def held(self, most: int) -> tuple[HeldTask, ...]:
+        """The oldest leases first, at most `most`. Reads leases, never tasks."""
+        ...
+
+
 class Bell(Protocol):
     """Rings when there may be something for one worker: a task became ready, a lease was revoked, orders came.
 

@@ -19,7 +19,18 @@ from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.drivers.stores import sqlite_read
 from ergates.drivers.stores.sqlite_connection import Journal, StoreConnection
-from ergates.taskqueue.store import Changes, Commit, Exchanged, Lease, Offer, PastPeak, Submitted, TaskView, Want
+from ergates.taskqueue.store import (
+    Changes,
+    Commit,
+    Exchanged,
+    HeldTask,
+    Lease,
+    Offer,
+    PastPeak,
+    Submitted,
+    TaskView,
+    Want,
+)
 from ergates.units import SECOND_NS, Nanoseconds
 
 LEASE_NS = Nanoseconds(30 * SECOND_NS)
@@ -180,6 +191,9 @@ class SqliteStore:
         self, job: JobId, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0
     ) -> Iterator[tuple[int, TaskId, Attempt]]:
         return sqlite_read.attempts(self.connection(), job, ids, since_row)
+
+    def held(self, most: int) -> tuple[HeldTask, ...]:
+        return sqlite_read.held(self.connection(), most)
 
     # --- History ------------------------------------------------------------------------------
 

@@ -120,10 +120,10 @@ def _take(
         job, task = split_row(row)
         spec = decoder.spec(command, profile, extra, want.class_id, want.priority)
         leases.append(Lease(job=job, task=task, fence=fence, attempt=attempts + 1, spec=spec, past=past_of(past)))
-        rows.append((row, fence, member.number))
+        rows.append((row, fence, member.number, tally.store_ns))
         tally.move(row, READY, LEASED, lane)
-    db.raw.executemany(f"UPDATE tasks SET state = {LEASED} WHERE row = ?", ((row,) for row, _, _ in rows))
-    db.raw.executemany("INSERT INTO leases(row, fence, worker) VALUES (?, ?, ?)", rows)
+    db.raw.executemany(f"UPDATE tasks SET state = {LEASED} WHERE row = ?", ((row,) for row, *_ in rows))
+    db.raw.executemany("INSERT INTO leases(row, fence, worker, since_ns) VALUES (?, ?, ?, ?)", rows)
     return leases
 
 

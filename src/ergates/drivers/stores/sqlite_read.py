@@ -29,7 +29,7 @@ from ergates.drivers.stores.sqlite_records import (
     task_row,
     unknown_job,
 )
-from ergates.taskqueue.store import Offer, TaskView
+from ergates.taskqueue.store import HeldTask, Offer, TaskView
 from ergates.units import Nanoseconds
 
 CHUNK = 500
@@ -184,3 +184,22 @@ def _attempt_chunks(
         if len(rows) < CHUNK:
             return
         start = rows[-1][0] + 1
+
+
+def held(db: StoreConnection, most: int) -> tuple[HeldTask, ...]:
+    """See Holdings.held."""
+    with db.reading() as raw:
+        rows = raw.execute(
+            "SELECT l.row, l.fence, l.since_ns, w.uuid FROM leases l JOIN workers w ON w.id = l.worker ORDER BY l.fence LIMIT ?",
+            (most,),
+        ).fetchall()
+    return tuple(
+        HeldTask(
+            job=split_row(row)[0],
+            task=split_row(row)[1],
+            worker=worker,
+            fence=fence,
+            since_ns=Nanoseconds(db.to_caller_time(since_ns)) if since_ns else None,
+        )
+        for row, fence, since_ns, worker in rows
+    )

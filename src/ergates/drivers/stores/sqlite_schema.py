@@ -23,14 +23,18 @@ from ergates.errors import StoreError
 APPLICATION_ID = 0x45524731
 """`ERG1`, in the header of every store file: `file ergates.db` and we can tell it from other databases."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def _jobs_may_be_open(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE jobs ADD COLUMN open INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _jobs_may_be_open}
+def _leases_know_their_age(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE leases ADD COLUMN since_ns INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _jobs_may_be_open, 2: _leases_know_their_age}
 """Step from the version that is the key to the next one. Run inside one transaction when a store is opened."""
 
 _TABLES = (
@@ -141,7 +145,8 @@ _TABLES = (
         fence INTEGER NOT NULL,
         worker INTEGER NOT NULL,
         revoked INTEGER NOT NULL DEFAULT 0,
-        reason TEXT NOT NULL DEFAULT ''
+        reason TEXT NOT NULL DEFAULT '',
+        since_ns INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
     "CREATE INDEX leases_by_worker ON leases(worker)",
     """CREATE TABLE attempts(

@@ -20,6 +20,7 @@ def test_jobs_of_version_1_are_not_open(tmp_path: Path) -> None:
     store.close()
     raw = sqlite3.connect(path)
     raw.execute("ALTER TABLE jobs DROP COLUMN open")
+    raw.execute("ALTER TABLE leases DROP COLUMN since_ns")
     raw.execute("PRAGMA user_version = 1")
     raw.close()
 

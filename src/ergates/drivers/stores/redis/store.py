@@ -23,6 +23,7 @@ from ergates.drivers.stores.redis import (
     editing,
     extending,
     history,
+    holding,
     membership,
     reading,
     submitting,
@@ -31,7 +32,18 @@ from ergates.drivers.stores.redis.bell import RedisBell
 from ergates.drivers.stores.redis.exchanging import Exchanging
 from ergates.drivers.stores.redis.session import Session
 from ergates.taskqueue.ledger import DrainBatch
-from ergates.taskqueue.store import Changes, Commit, Exchanged, Lease, Offer, PastPeak, Submitted, TaskView, Want
+from ergates.taskqueue.store import (
+    Changes,
+    Commit,
+    Exchanged,
+    HeldTask,
+    Lease,
+    Offer,
+    PastPeak,
+    Submitted,
+    TaskView,
+    Want,
+)
 from ergates.units import SECOND_NS, Nanoseconds
 
 LEASE_NS = Nanoseconds(30 * SECOND_NS)
@@ -153,6 +165,9 @@ class RedisStore:
 
     def order(self, worker: str, orders: WorkerOrders) -> WorkerOrders:
         return membership.order(self._session, worker, orders)
+
+    def held(self, most: int) -> tuple[HeldTask, ...]:
+        return holding.held(self._session, most)
 
     def bell(self, worker: str) -> RedisBell:
         """Rings when there may be something for this worker. Close it before the store."""
