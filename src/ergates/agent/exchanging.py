@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ergates.agent.observer import Observer
+from ergates.agent.observer import AttemptObserver
 from ergates.agent.peers import Peers
 from ergates.agent.store_link import StoreLink
 from ergates.clock import Clock
@@ -126,7 +126,7 @@ class Exchanging:
         *,
         rhythm: Rhythm,
         jobs: Sequence[JobId],
-        observers: Sequence[Observer],
+        observers: Sequence[AttemptObserver],
         load: Callable[[], WorkerLoad] | None,
         unfit: Callable[[], tuple[int, ...]],
         learned: Callable[[], list[PastPeak]],

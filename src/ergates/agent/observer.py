@@ -43,7 +43,7 @@ class NodeSnapshot:
     """Of attempts that are alone on their slot, so that nobody else's output can come into these files."""
 
 
-class Observer(Protocol):
+class AttemptObserver(Protocol):
     """Called from the worker's loop; must not block for long."""
 
     def attempt_started(self, lease: Lease, at_ns: Nanoseconds) -> None: ...
@@ -51,5 +51,9 @@ class Observer(Protocol):
     def attempt_ended(self, lease: Lease, attempt: Attempt, verdict: Verdict, result: bytes | None) -> None:
         """After the store accepted the commit."""
         ...
+
+
+class Observer(AttemptObserver, Protocol):
+    """Wants to know how the node stands, too, a few times a second."""
 
     def looked(self, snapshot: NodeSnapshot) -> None: ...

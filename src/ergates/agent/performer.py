@@ -13,7 +13,7 @@ from ergates.agent.judging import Judging
 from ergates.agent.kept import kept_of
 from ergates.agent.launches import LaunchBuilders
 from ergates.agent.node import MemoryGauge
-from ergates.agent.observer import Observer
+from ergates.agent.observer import AttemptObserver
 from ergates.agent.outcomes import Order
 from ergates.agent.running import RunningAttempts
 from ergates.agent.scratch import NoRoomError, Scratch
@@ -64,6 +64,7 @@ class Performer:
         state_dir: packs and scratch directories are there, and there must be room on its disk.
         keeps: commits carry the end of the output, for a store that is not on this machine.
         ended: called with every attempt that was committed, before the policy hears of it.
+        confine: sets the kernel's limit on all attempts together, where there is one.
     """
 
     def __init__(
@@ -76,15 +77,18 @@ class Performer:
         exchanging: Exchanging,
         judging: Judging,
         clock: Clock,
-        observers: Sequence[Observer],
+        observers: Sequence[AttemptObserver],
         grace_ns: Nanoseconds,
         state_dir: Path,
         wait_point: WaitPoint,
         keeps: bool,
         ended: Callable[[Lease, Attempt], None],
+        confine: Callable[[int], bool] | None,
     ) -> None:
         self._policy, self._exchanging, self._judging, self._clock = policy, exchanging, judging, clock
         self._observers, self._state_dir, self._keeps, self._on_end = observers, state_dir, keeps, ended
+        self._confine = confine
+        self._confine_to: int | None = None
         self.running = RunningAttempts(launchers, self._launch_of, grace_ns, wait_point)
         self.disk = DiskRoom(state_dir)
         self._builders = LaunchBuilders(worker_id, grace_ns)
@@ -168,14 +172,21 @@ class Performer:
         samples, together = self.running.sample()
         event = self._gauge.sampled(samples, together)
         self.used_bytes = event.used_bytes
+        if self._confine is not None and self._confine_to is not None and self.used_bytes < self._confine_to:
+            self._confine(self._confine_to)
+            self._confine_to = None
         self.tell(event)
         if self._held and self.disk.is_back():
             held, self._held = self._held, []
             self.tell(*self._launch(held))
 
     def change(self, capacity: NodeCapacity) -> None:
-        """Measure memory against this from now on."""
+        """Measure memory against this from now on.
+
+        The kernel's limit follows when less than that is in use: it would kill, where the policy gives back.
+        """
         self._gauge = MemoryGauge(capacity)
+        self._confine_to = capacity.memory_bytes
 
     # --- the end ------------------------------------------------------------------------------
 

@@ -6,18 +6,16 @@ every task is kept, and the same command resumes.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from ergates.agent.build_worker import build_worker
 from ergates.agent.exchanging import Store
 from ergates.agent.observer import Observer
 from ergates.agent.settings import RunSettings
+from ergates.agent.signals import Caught, caught_signals
 from ergates.agent.worker import Worker
 from ergates.cluster.attempt import Attempt
 from ergates.cluster.job import JobStatus
@@ -96,7 +94,7 @@ def run_job(
     rule = StopRule(settings.halt, max_failed, store.status(job).counts["failed"])
     watched = settings.halt is not None or max_failed is not None
     try:
-        with _caught_signals(catch_signals) as signals:
+        with caught_signals(catch_signals) as signals:
             worker = build_worker(
                 store, settings, jobs=(job,), observers=(*observers, rule), stop_rule=rule.stop if watched else None
             )
@@ -118,7 +116,7 @@ def _more_may_come(store: Store, job: JobId) -> bool:
 
 def _loop(
     worker: Worker,
-    signals: Mapping[str, int],
+    signals: Caught,
     rule: StopRule,
     on_signal: Callable[[int], None] | None,
     more_may_come: Callable[[], bool],
@@ -128,8 +126,8 @@ def _loop(
         worker.drain()
     while True:
         worker.step()
-        if signals["count"] > told:
-            told = min(2, signals["count"])
+        if signals.count > told:
+            told = min(2, signals.count)
             worker.drain(give_back=told == 2)
             if on_signal is not None:
                 on_signal(told)
@@ -141,28 +139,3 @@ def _loop(
             return "given_back" if told == 2 else "drained"
         if worker.draining:
             return "halted" if rule.halted else "max_fails"
-
-
-@contextmanager
-def _caught_signals(wanted: bool) -> Iterator[dict[str, int]]:
-    """Count INT, TERM and HUP instead of dying of them; the old handlers come back at the end.
-
-    HUP, of a terminal that was closed, counts twice: nobody is there to say it again. Under `nohup` it stays ignored.
-    """
-    seen = {"count": 0}
-    if not wanted:
-        yield seen
-        return
-
-    def count(number: int, _frame: FrameType | None) -> None:
-        seen["count"] += 2 if number == signal.SIGHUP else 1
-
-    caught = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        caught.append(signal.SIGHUP)
-    old = {number: signal.signal(number, count) for number in caught}
-    try:
-        yield seen
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ergates.agent.exchanging import FAR, NEAR, Exchanging, Store
+from ergates.agent.exchanging import FAR, NEAR, Exchanging, Rhythm, Store
 from ergates.agent.judging import Judging
-from ergates.agent.observer import NodeSnapshot, Observer
+from ergates.agent.observer import AttemptObserver, NodeSnapshot, Observer
 from ergates.agent.peers import Peers
 from ergates.agent.performer import Performer
 from ergates.agent.store_link import FarStore, NearStore, StoreLink
 from ergates.agent.wait_point import WaitPoint
+from ergates.agent.worker_log import WorkerLog
 from ergates.clock import Clock
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.node import NodeCapacity, WorkerInfo, WorkerLoad, WorkerOrders
@@ -27,9 +28,10 @@ from ergates.drivers.alarm import Alarm
 from ergates.errors import StoreFullError
 from ergates.taskqueue.halt import Stop
 from ergates.taskqueue.launching import AttemptKey, Launcher
-from ergates.taskqueue.node_events import LeasesRevoked, NodeChanged, OffersSeen, TasksLeased
+from ergates.taskqueue.node_events import LeasesRevoked, NodeChanged, OffersSeen, RestEnded, RestStarted, TasksLeased
 from ergates.taskqueue.node_health import NodeHealth
 from ergates.taskqueue.policies import Policy
+from ergates.taskqueue.shape import shape_of
 from ergates.taskqueue.store import Bell, Exchanged, Lease, Offer
 from ergates.units import MilliCpus, Nanoseconds
 
@@ -49,7 +51,8 @@ class Far:
         peers: the other workers.
         health: whether this node is fit to work.
         obey: called with new orders.
-        say: one line for the log: an event and its facts.
+        log: of what happens.
+        rhythm: how often it talks to the store without a reason.
     """
 
     bell: Bell | None
@@ -57,7 +60,8 @@ class Far:
     peers: Peers
     health: NodeHealth
     obey: Callable[[WorkerOrders], None]
-    say: Callable[..., None]
+    log: WorkerLog
+    rhythm: Rhythm = FAR
 
 
 class Worker:
@@ -70,6 +74,7 @@ class Worker:
         state_dir: packs and scratch directories are there, and there must be room on its disk.
         stop_rule: asked after every attempt, once its end is committed, before anything else starts. Not with `far`.
         far: for a store on another machine.
+        confine: sets the kernel's limit on all attempts together, where there is one.
     """
 
     def __init__(
@@ -86,24 +91,26 @@ class Worker:
         state_dir: Path,
         stop_rule: Callable[[], Stop | None] | None = None,
         far: Far | None = None,
+        confine: Callable[[int], bool] | None = None,
     ) -> None:
         self.info = info
         self._store, self._clock, self._far = store, clock, far
         self._observers, self._jobs, self._stop_rule = tuple(observers), tuple(jobs), stop_rule
         self._wait_point = WaitPoint()
+        heard: tuple[AttemptObserver, ...] = self._observers if far is None else (*self._observers, far.log)
         link: StoreLink = NearStore() if far is None else FarStore(far.alarm)
         peers = None if far is None else far.peers
         self._exchanging = Exchanging(
             self, info, store, link, clock,
-            rhythm=NEAR if far is None else FAR, jobs=jobs, observers=self._observers,
+            rhythm=NEAR if far is None else far.rhythm, jobs=jobs, observers=heard,
             load=None if far is None else self._load,
             unfit=lambda: policy.unfit_classes(clock.now_ns()), learned=policy.learned, peers=peers,
         )  # fmt: skip
         self._performer = Performer(
             worker_id=info.id, capacity=info.capacity, policy=policy, launchers=launchers,
             exchanging=self._exchanging, judging=Judging(lambda: self.info, self._exchanging.specs, clock, peers),
-            clock=clock, observers=self._observers, grace_ns=grace_ns, state_dir=state_dir,
-            wait_point=self._wait_point, keeps=far is not None, ended=self._attempt_ended,
+            clock=clock, observers=heard, grace_ns=grace_ns, state_dir=state_dir,
+            wait_point=self._wait_point, keeps=far is not None, ended=self._attempt_ended, confine=confine,
         )  # fmt: skip
         self._offers: tuple[Offer, ...] = ()
         self._next_snapshot_ns = 0
@@ -181,6 +188,8 @@ class Worker:
             performer.sample(now)
         if self.busy:
             self.busy_ns = now
+        if self._far is not None:
+            self._mind_health(self._far, now)
         self._exchanging.turn(now, idle=performer.idle)
         if now >= self._next_snapshot_ns and self._shown:
             self._show(now)
@@ -202,6 +211,8 @@ class Worker:
             until = min(until, self._performer.next_tick_ns)
         if self._shown:
             until = min(until, self._next_snapshot_ns)
+        if self._far is not None:
+            until = min(until, self._far.health.next_look_ns() or until)
         return max(0.0, min(timeout_s, (until - now) / 1e9))
 
     @property
@@ -216,6 +227,8 @@ class Worker:
     def _attempt_ended(self, lease: Lease, attempt: Attempt) -> None:
         self._ended += 1
         self._failed += attempt.outcome is not Outcome.SUCCEEDED
+        if self._far is not None:
+            self._note_health(self._far, lease, attempt)
         if self._stop_rule is None or self.draining:
             return
         self._exchanging.wants = ()  # this exchange only commits
@@ -242,13 +255,13 @@ class Worker:
             self._exchanging.orders_seen = answer.orders.version
             self._far.obey(answer.orders)
         if not self.draining:
-            self._offers = answer.offers
-            performer.tell(OffersSeen(offers=answer.offers))
+            self._offers = self._trusted_with(answer.offers)
+            performer.tell(OffersSeen(offers=self._offers))
 
     def expelled(self) -> None:
         """See exchanging.Listener: our leases expired (the machine slept, say), and others may run our tasks now."""
         if self._far is not None:
-            self._far.say("lease lost", ending=len(self._performer.running), staged=self._performer.staged)
+            self._far.log.say("lease lost", ending=len(self._performer.running), staged=self._performer.staged)
         self._offers = ()
         self._performer.tell(OffersSeen(offers=()))
         self._performer.expel(_AWAY)
@@ -260,8 +273,43 @@ class Worker:
     def store_is_away(self, words: str) -> None:
         """See exchanging.Listener."""
         if self._far is not None and bool(words) != bool(self._away):
-            self._far.say("store away" if words else "store back", why=words, running=len(self._performer.running))
+            self._far.log.say("store away" if words else "store back", why=words, running=len(self._performer.running))
         self._away = words
+
+    # --- a sick node --------------------------------------------------------------------------
+
+    def _note_health(self, far: Far, lease: Lease, attempt: Attempt) -> None:
+        before = far.health.condition
+        after = far.health.ended(
+            attempt.outcome,
+            shape_of(lease.spec).fine,
+            attempt.usage.wall_ns,
+            self._clock.now_ns(),
+            others_ended=far.peers.ended,
+            others_failed=far.peers.failed,
+        )
+        if after == before:
+            return
+        far.log.say(after, why=far.health.reason)
+        if after == "resting":
+            self._exchanging.wants = ()
+            self._performer.tell(RestStarted(reason=far.health.reason))
+        self._exchanging.look = True
+
+    def _mind_health(self, far: Far, now: Nanoseconds) -> None:
+        if far.health.condition == "resting" and far.health.look(now) == "trying":
+            far.log.say("trying")
+            self._performer.tell(RestEnded())
+            self._exchanging.look = True
+
+    def _trusted_with(self, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
+        """All a healthy node is offered; one task for one that was sick and tries whether it is well again."""
+        condition = "well" if self._far is None else self._far.health.condition
+        if condition == "well":
+            return offers
+        if condition == "resting" or not self._performer.idle:
+            return ()
+        return tuple(replace(offer, waiting=min(1, offer.waiting)) for offer in offers[:1])
 
     # --- what people see ----------------------------------------------------------------------
 
@@ -274,7 +322,8 @@ class Worker:
             used_bytes=self._performer.used_bytes,
             ended=self._ended,
             failed=self._failed,
-            note=self._performer.disk.waiting_for or ("draining" if self.draining else ""),
+            note=self._performer.disk.waiting_for
+            or ("draining" if self.draining else "" if self._far is None else self._far.health.reason),
         )
 
     def _show(self, now: Nanoseconds) -> None:

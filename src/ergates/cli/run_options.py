@@ -105,7 +105,7 @@ job_options = applied(
     )
 )  # fmt: skip
 
-node_options = applied(
+machine_options = applied(
     (
         click.option("-j", "--jobs", type=click.IntRange(1), metavar="N",
                      help="N tasks at once, also beyond the cores; fewer where memory runs out.  [default: one a core]"),
@@ -115,18 +115,25 @@ node_options = applied(
                      help="Learn and pack; distComp's thresholds; or fixed slots that never give back."),
         click.option("--resource", type=NODE_RESOURCE, multiple=True, metavar="NAME=...",
                      help="What this machine has: gpus=0,1 (indexed) or licences=4 (counted)."),
-        click.option("--node-label", type=PAIR, multiple=True, metavar="NAME=VALUE",
-                     help="A label of this machine, for tasks with --require-label."),
         click.option("--pin", is_flag=True, help="Give every task cores of its own."),
         click.option("--price", type=USD, metavar="USD", help="Price of this machine an hour, for the costs."),
-        click.option("--halt", type=HALT, metavar="RULE",
-                     help="Stop early, as GNU parallel: soon,fail=1 | now,success=1 | soon,fail=5%."),
         click.option("--grace", type=DURATION, default="5s", show_default=True, metavar="TIME",
                      help="Between asking a task to end (TERM) and ending it (KILL)."),
         click.option("--cgroups", default="auto", show_default=True, type=click.Choice(["auto", "v2", "v1", "none"]),
                      help="Which control groups to use."),
         click.option("--container-engine", default="auto", show_default=True, type=click.Choice(["auto", "docker", "podman"]),
                      help="For tasks with an image."),
+    )
+)  # fmt: skip
+"""What a worker may use of this machine, and how."""
+
+node_options = applied(
+    (
+        machine_options,
+        click.option("--node-label", type=PAIR, multiple=True, metavar="NAME=VALUE",
+                     help="A label of this machine, for tasks with --require-label."),
+        click.option("--halt", type=HALT, metavar="RULE",
+                     help="Stop early, as GNU parallel: soon,fail=1 | now,success=1 | soon,fail=5%."),
     )
 )  # fmt: skip
 

@@ -103,6 +103,35 @@ def place_of(directory: Path, *, state: Path | None = None) -> Path:
     return _place(directory, state, os.environ, MOUNTINFO).root
 
 
+def make_worker_dir(
+    *, named: Path | None = None, env: Mapping[str, str] | None = None, mountinfo: Path = MOUNTINFO
+) -> Path:
+    """Where the workers of a cluster keep spools, packs and scratch directories on this host; all of one user share it.
+
+    Args:
+        named: what the user wants instead.
+        env: the environment; None is this process's.
+        mountinfo: list of mounts, as in proc(5).
+
+    Raises:
+        UsageError: it cannot be created or written; the message says what to do.
+    """
+    root = (
+        Path(os.path.abspath(named.expanduser()))
+        if named
+        else _local_base(os.environ if env is None else env, mountinfo)
+    )
+    if named is None:
+        if root == _fallback():
+            _make_fallback()
+        root = root / "worker"
+    for part in (root, root / "workers", root / "jobs"):
+        _make(part, f"{root} cannot hold what workers keep")
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise UsageError(f"{root}: no right to write\n  {_HINT}")
+    return root
+
+
 def _place(directory: Path, state: Path | None, env: Mapping[str, str], mountinfo: Path) -> StateDir:
     named = state or (Path(env["ERGATES_STATE"]) if env.get("ERGATES_STATE") else None)
     if named is not None:
@@ -121,12 +150,16 @@ def _place(directory: Path, state: Path | None, env: Mapping[str, str], mountinf
 
 
 def _local_root(directory: Path, env: Mapping[str, str], mountinfo: Path) -> Path:
+    return _local_base(env, mountinfo) / hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+
+
+def _local_base(env: Mapping[str, str], mountinfo: Path) -> Path:
     """Under XDG_STATE_HOME; where homes are on the network, too, under /var/tmp, which outlives a reboot."""
     home = env.get("HOME") or os.path.expanduser("~")
     base = Path(env.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")) / "ergates"
     if is_network(file_system_of(base, mountinfo)):
-        base = _fallback()
-    return base / hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+        return _fallback()
+    return base
 
 
 def _fallback() -> Path:
