@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -28,16 +27,14 @@ from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.task import JobId, Requirement, TaskSpec
 from ergates.drivers.job_lock import JobLock
 from ergates.drivers.output.read import read_output
-from ergates.drivers.stores.sqlite import SqliteStore
 from ergates.drivers.stores.state_dir import StateDir, make_state_dir
-from ergates.errors import ErgatesError, UsageError
+from ergates.errors import ErgatesError
 from ergates.functions.errors import CallTimedOutError, WorkerDiedError
-from ergates.functions.payload import decode_payload, encode_payload, read_kept_result
+from ergates.functions.payload import encode_payload, read_kept_result
+from ergates.functions.same_calls import check_same, shown_call
 from ergates.functions.serialise import dump_arguments, load_result, name_of, raised, save_function
 from ergates.taskqueue.store import Lease, Returned, Verdict
 from ergates.units import MilliCpus, Nanoseconds
-
-_SHOWN_CHARACTERS = 60
 
 End = tuple[int, Attempt] | BaseException | None
 """A task that is over (0-based), what ended the worker, or None: it is through."""
@@ -80,7 +77,7 @@ class DurableMap:
         requirement = Requirement(cpus_milli=cpus_milli, memory_bytes=memory_bytes)  # type: ignore[arg-type]
         tasks = [
             TaskSpec(
-                command=_shown(self._name, item),
+                command=shown_call(self._name, item),
                 kind="python",
                 requirement=requirement,
                 time_limit_ns=time_limit_ns,
@@ -118,7 +115,7 @@ class DurableMap:
         before = {status.key for status in self._store.jobs()}
         submitted = self._store.submit(spec, tasks, now_ns)
         if spec.key in before:
-            _check_same(self._store, submitted.id, job, tasks)
+            check_same(self._store, submitted.id, job, tasks)
             self._store.retry(submitted.id, [(1, max(1, len(tasks)))], now_ns)
         return submitted.id
 
@@ -214,33 +211,6 @@ class DurableMap:
 
     def looked(self, snapshot: NodeSnapshot) -> None:
         """Nobody asks for snapshots."""
-
-
-def _check_same(store: SqliteStore, job_id: JobId, job: str, tasks: list[TaskSpec]) -> None:
-    """The calls of a job that goes on must be the ones it was made of; else results would be those of other items."""
-    hint = "\n  hint: choose another name for other items"
-    total = store.status(job_id).total
-    if total != len(tasks):
-        raise UsageError(f"job={job!r} was made of {total} items, now there are {len(tasks)}{hint}")
-    for view, task in zip(store.tasks(job_id), tasks, strict=True):
-        if view.spec.payload != task.payload and not _same_arguments(view.spec.payload, task.payload):
-            raise UsageError(f"job={job!r} was made of other items: number {view.task} was {view.spec.command}{hint}")
-
-
-def _same_arguments(old: bytes | None, new: bytes | None) -> bool:
-    """Equal arguments need not have equal pickles: the order of a set of texts changes from process to process."""
-    assert old is not None and new is not None
-    old_arguments, new_arguments = decode_payload(old)[1], decode_payload(new)[1]
-    if old_arguments == new_arguments:
-        return True
-    with suppress(Exception):  # cannot be loaded or compared: then they are not known to be the same
-        return bool(pickle.loads(old_arguments) == pickle.loads(new_arguments))  # this user's own store
-    return False
-
-
-def _shown(name: str, item: object) -> str:
-    text = repr(item)
-    return f"{name}({text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + '…'})"
 
 
 def _show(folder: Path, output: Output) -> None:

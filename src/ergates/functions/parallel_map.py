@@ -31,6 +31,7 @@ def parallel_map(
     retries: int = 0,
     time_limit: str | float | None = None,
     job: str | None = None,
+    store: str | None = None,
     state_dir: str | Path | None = None,
     progress: bool = False,
     return_errors: bool = False,
@@ -53,6 +54,8 @@ def parallel_map(
         time_limit: of one call, in seconds or as "90s"; then it is ended (CallTimedOutError).
         job: a name. The calls become the tasks of a job in `state_dir`, with everything `erg` does for tasks; the same
             line run again, after a crash or Ctrl-C, runs only what has no result yet. All items are taken at once.
+        store: URL or store file of a cluster: its workers (`erg worker start`) run the calls, and `workers`, `chunk` are
+            theirs to decide. All items are taken at once.
         state_dir: where durable jobs live; None: `.ergates` of the working directory.
         progress: one live line on stderr, when it is a terminal.
         return_errors: yield the exception of a call that failed; else it is raised, and everything ends.
@@ -67,10 +70,27 @@ def parallel_map(
     count_of("retries", retries, 0)
     time_limit_ns = duration_of("time_limit", time_limit)
     batch = None if chunk == "auto" else count_of("chunk", chunk, 1)
+    if job is not None and (not job or not isinstance(job, str)):
+        raise UsageError(f"job={job!r}: expected a name")
+    if store is not None:
+        from ergates.functions.cluster_map import ClusterMap
+
+        cluster = ClusterMap(
+            function,
+            iterable,
+            store=store,
+            job=job,
+            cpus_milli=cpus_of(cpus),
+            memory_bytes=size_of("memory", memory) or 0,
+            retries=retries,
+            time_limit_ns=time_limit_ns,
+            ordered=ordered,
+            return_errors=return_errors,
+            show_output=show_output,
+        )
+        return Results(cluster.results(), cluster.close, length_hint(iterable), progress)
     slots = workers_for(workers, cpus, memory)
     if job is not None:
-        if not job or not isinstance(job, str):
-            raise UsageError(f"job={job!r}: expected a name")
         from ergates.functions.durable_map import DurableMap  # the store and the worker: 50 ms that others do not need
 
         run = DurableMap(

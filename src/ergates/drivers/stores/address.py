@@ -86,6 +86,11 @@ class StoreAddress:
             path += "".join(f"/{part}" for part in parts)
         return path + (f"?{'&'.join(query)}" if query else "")
 
+    @property
+    def authenticated(self) -> bool:
+        """Whether only those who know a password, hold a certificate or own the socket get in."""
+        return bool(self.password or self.cert or self.socket)
+
     def __str__(self) -> str:
         return self.url
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ergates.cluster.attempt import Kept
+from ergates.cluster.attempt import Attempt, Kept
 from ergates.cluster.job import JobSpec
-from ergates.cluster.task import JobId
+from ergates.cluster.task import JobId, TaskId
 from ergates.drivers.stores.redis.names import job_name, job_number, merged, unknown_job
 from ergates.drivers.stores.redis.rows import KeptRow, entry_rows, unpack_entry, unpack_kept
 from ergates.drivers.stores.redis.session import Session
@@ -42,6 +42,29 @@ def undrained(session: Session, most: int) -> DrainBatch:
 def forget(session: Session, batch: DrainBatch) -> None:
     """See Drainable.forget."""
     session.run("drop_rows", _token.decode(batch.token))
+
+
+def job_uid(session: Session, job: JobId) -> str:
+    """Raises UnknownJobError."""
+    uid: bytes | None = session.connection().command("HGET", session.key(job_number(job)), "uid")
+    if uid is None:
+        raise unknown_job(job)
+    return uid.decode()
+
+
+def log(session: Session, job: JobId, since_row: int) -> Iterator[tuple[int, TaskId, Attempt, Kept | None]]:
+    """(row, task, attempt, what is kept of it) of attempts after a row that are still here.
+
+    Raises:
+        UnknownJobError: there is no such job.
+    """
+    number = job_number(job)
+    if not session.connection().command("EXISTS", session.key(number)):
+        raise unknown_job(job)
+    for entry in entries(session, number, f"({since_row}-1"):
+        for row in unpack_entry(entry):
+            if row.row > since_row:
+                yield row.row, row.task, row.attempt, None if row.kept is None else unpack_kept(row.kept)
 
 
 def kept(session: Session, job: JobId, ids: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, Kept]]:

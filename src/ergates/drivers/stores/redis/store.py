@@ -194,6 +194,14 @@ class RedisStore:
     def forget(self, batch: DrainBatch) -> None:
         draining.forget(self._session, batch)
 
+    def job_uid(self, job: JobId) -> str:
+        """Under which the ledger knows it."""
+        return draining.job_uid(self._session, job)
+
+    def log(self, job: JobId, since_row: int = 0) -> Iterator[tuple[int, TaskId, Attempt, Kept | None]]:
+        """Like `attempts`, with what is kept of each."""
+        return draining.log(self._session, job, since_row)
+
     def kept(self, job: JobId, ids: Sequence[tuple[int, int]] = ()) -> Iterator[tuple[int, int, Kept]]:
         """(task, number of the attempt, what is kept of its output and result), of attempts that were not drained yet."""
         return draining.kept(self._session, job, ids)
