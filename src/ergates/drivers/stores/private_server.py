@@ -119,24 +119,44 @@ class PrivateServer:
             StoreError: it does not start; the message says what it said.
         """
         self.data.mkdir(mode=0o700, exist_ok=True)
+        lock = self._lock_of_data()
+        try:
+            return self._start(settings, program, say, lock)
+        finally:
+            os.close(lock)
+
+    def _start(self, settings: ServerSettings, program: str, say: Callable[[str], None], lock: int) -> ServerRecord:
         chosen, before = settings.port != 0, self.record()
         for attempt in range(_PORT_TRIES):
             wanted = settings if chosen else msgspec.structs.replace(settings, port=_free_port())
             self._write_files(wanted)
             begin = self.log.stat().st_size if self.log.exists() else 0
-            pid = self._spawn(program)
+            pid = self._spawn(program, lock)
             record = ServerRecord(
                 settings=wanted, program=program, pid=pid, pid_start_ticks=pid_start_ticks(pid), boot_id=boot_id()
             )
             self._keep(record)
             said = self._wait_until_ready(record, begin, say)
             if said is None:
+                self._refuse_lossy_start(record, begin)
                 return record
             self._keep(before)
             if chosen or "in use" not in said or attempt == _PORT_TRIES - 1:
                 hint = "\n  hint: erg store up --port PORT takes another" if "in use" in said else ""
                 raise StoreError(f"{program} did not start: {said}\n  its log: {self.log}{hint}")
         raise AssertionError("unreachable")
+
+    def _refuse_lossy_start(self, record: ServerRecord, begin: int) -> None:
+        """A server that could not read all of its own log back says so in a line, and begins with the rest."""
+        with self.log.open("rb") as file:
+            file.seek(begin)
+            lossy = next((line for line in file if b"== CRITICAL ==" in line), None)
+        if lossy is not None:
+            self.stop(record)
+            raise StoreError(
+                f"{self.data}: the server skipped parts of its own log, and was stopped again: nothing is lost yet"
+                f"\n  {lossy.decode(errors='replace').strip()[:400]}"
+            )
 
     def stop(self, record: ServerRecord, *, force: bool = False) -> None:
         """Ask it to end, everything written to the disk, and wait until it has.
@@ -225,25 +245,31 @@ class PrivateServer:
         else:
             write_private(path, msgspec.json.encode(record).decode())
 
-    def _spawn(self, program: str) -> int:
-        """The daemon: a session of its own, nothing of our environment, the lock of its data inherited."""
+    def _lock_of_data(self) -> int:
         lock = os.open(self.folder / "data.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _take(lock)
+        except BlockingIOError:
+            os.close(lock)
+            raise StoreError(
+                f"{self.data}: a server that `erg store` does not know of uses it\n  hint: fuser {self.folder / 'data.lock'}"
+            ) from None
+        return lock
+
+    def _spawn(self, program: str, lock: int) -> int:
+        """The daemon: a session of its own, nothing of our environment, the lock of its data inherited."""
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            _take(lock)
             os.set_inheritable(lock, True)
             actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
             environment = {"PATH": os.defpath, "LANG": "C.UTF-8"}
             arguments = [program, str(self.folder / "server.conf")]
             return os.posix_spawn(program, arguments, environment, file_actions=actions, setsid=True)
-        except BlockingIOError:
-            raise StoreError(
-                f"{self.data}: a server that `erg store` does not know of uses it\n  hint: fuser {self.folder / 'data.lock'}"
-            ) from None
         finally:
-            for fd in (lock, log, null):
-                os.close(fd)
+            os.set_inheritable(lock, False)
+            os.close(log)
+            os.close(null)
 
     def _wait_until_ready(self, record: ServerRecord, begin: int, say: Callable[[str], None]) -> str | None:
         """None when it answers, else what it said before it ended. Nothing announces that a server is ready: we ask."""
@@ -254,22 +280,22 @@ class PrivateServer:
         until, told = time.monotonic() + START_S, False
         try:
             while True:
+                time.sleep(_LOOK_S)
+                if os.waitpid(record.pid, os.WNOHANG)[0]:
+                    return self.last_words(begin) or "it ended at once"
                 try:
                     client.ping()
                     return None
+                except said.BusyLoadingError:
+                    until = time.monotonic() + START_S
+                    if not told:
+                        told = True
+                        say("the store is loading its data")
                 except (
                     said.RedisError
                 ) as error:  # also of somebody else's server: ours ends when it finds its port taken
-                    if os.waitpid(record.pid, os.WNOHANG)[0]:
-                        return self.last_words(begin) or "it ended at once"
-                    if isinstance(error, said.BusyLoadingError):
-                        until = time.monotonic() + START_S
-                        if not told:
-                            told = True
-                            say("the store is loading its data")
-                    elif time.monotonic() > until:
+                    if time.monotonic() > until:
                         raise explained(error, address) from error
-                time.sleep(_LOOK_S)
         finally:
             client.close()
 
