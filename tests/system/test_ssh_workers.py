@@ -7,12 +7,16 @@ import os
 import signal
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from erg_rig import Ended, Erg, ended, eventually
 from ssh_rig import SshLan, ssh_processes
+
+from ergates.drivers.stores.open_cluster import open_cluster_store
+from ergates.drivers.stores.store_file import read_store_file
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("sshd", "netns", "root", "redis"), pytest.mark.timeout(240)]
 
@@ -60,11 +64,12 @@ def test_work_is_done_on_the_hosts_and_nothing_is_left(cluster: Cluster) -> None
     assert up["exit"]["code"] == 0, up
     assert [up[name]["state"] for name in ("node1", "node2")] == ["up", "up"]
 
-    listed = cluster("worker", "list", *cluster.store, "--json")
-    workers = {worker["info"]["placed_by"]: worker["info"] for worker in json.loads(listed.out)}
+    with closing(open_cluster_store(read_store_file(cluster.store_file))) as store:
+        workers = {worker.info.placed_by: worker.info for worker in store.workers()}
     assert set(workers) == {"ssh:node1", "ssh:node2"}
-    assert workers["ssh:node1"]["host"] == "node1"
-    assert workers["ssh:node1"]["capacity"]["labels"]["site"] == "here"
+    assert workers["ssh:node1"].host == "node1"
+    assert workers["ssh:node1"].capacity.labels["site"] == "here"
+    assert workers["ssh:node1"].capacity.cpus_milli == 1000
 
     cluster.erg.commands(*(f"sleep 0.2; hostname; : {n}" for n in range(12)))
     assert cluster("submit", "commands.txt", *cluster.store).code == 0

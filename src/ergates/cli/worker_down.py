@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 @click.option("--all", "all_hosts", is_flag=True, help="All hosts that were brought up from here.")
 @click.option("--now", is_flag=True, help="Do not wait for what runs: it goes back to the queue.")
 @click.option(
-    "--grace", "grace_ns", type=DURATION, default="15s", show_default=True, help="Between asking to end and killing."
+    "--grace",
+    "grace_ns",
+    type=DURATION,
+    default="15s",
+    show_default=True,
+    help="For a worker that is still there, before it is killed.",
 )
 @ssh_options
 @cluster_options

@@ -27,7 +27,7 @@ STORE_FILE = "store.toml"
     epilog=examples(
         "erg worker up --hosts hosts.txt --store .ergates/store.toml",
         "erg worker up --host 'node[01-16],alice@big' --wait 5m",
-        "erg worker up --hosts hosts.txt --setup prepare.sh --memory 60GiB -- --idle 30m",
+        "erg worker up --hosts hosts.txt --setup prepare.sh --memory 60GiB -- --idle-timeout 30m",
     )
 )
 @click.option(

@@ -272,13 +272,15 @@ def alive(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:
 def stop(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:
     """End the cluster's workers on this host and all they started; say what there was, and what would not go.
 
-    The workers are asked first and alone: one that can end its tasks in order does.
+    The workers are asked first and alone: TERM lets what runs end, a second TERM gives it back, both in order.
     """
     home = home_of(request)
     workers = [int(record["pid"]) for _, record in living(home)]
     found = sorted({*workers, *marked(home)})
-    send(workers, signal.SIGTERM)
-    wait_gone(lambda: workers, request["grace_s"])
+    for grace_s in (0.5, request["grace_s"]) if request["now"] else (request["grace_s"], request["grace_s"]):
+        if wait_gone(lambda: workers, 0.0):
+            send(workers, signal.SIGTERM)
+            wait_gone(lambda: workers, grace_s)
 
     def everything() -> list[int]:
         return sorted({*workers, *marked(home)})

@@ -31,7 +31,7 @@ class DownPlan:
     Args:
         cluster: name of the cluster.
         now: give back what runs instead of letting it end; then a store that is away is no obstacle either.
-        grace_s: between TERM and KILL for what is left on a host.
+        grace_s: what a worker that is still there may take to end what runs, and as long again to give it back.
     """
 
     cluster: str
@@ -55,7 +55,11 @@ class SshDown:
         async with run.reached() as talk:
             run.now("ending")
             answer = await talk.ask(
-                "stop", cluster=self._plan.cluster, grace_s=self._plan.grace_s, timeout_s=self._plan.grace_s + 60.0
+                "stop",
+                cluster=self._plan.cluster,
+                now=self._plan.now,
+                grace_s=self._plan.grace_s,
+                timeout_s=2 * self._plan.grace_s + 60.0,
             )
         if answer["left"]:
             pids = ", ".join(str(pid) for pid in answer["left"])
