@@ -54,6 +54,7 @@ def command(ledger: NamedLedger | None, once: bool, metrics_listen: str | None, 
     from ergates.controller.build_controller import built_controller
     from ergates.drivers.ledgers.open_ledger import open_ledger
     from ergates.drivers.stores.open_cluster import open_cluster_store
+    from ergates.drivers.stores.server_memory import ServerMemory
 
     where = None if ledger is None else ledger.address()
     with _stopped_by_signals() as (stop, caught), ExitStack() as stack:
@@ -63,7 +64,11 @@ def command(ledger: NamedLedger | None, once: bool, metrics_listen: str | None, 
             if each is not None:
                 stack.enter_context(closing(each))
         if store is not None and not stop.is_set():
-            controller = stack.enter_context(built_controller(store, opened, say=_say, metrics_listen=metrics_listen))
+            memory = ServerMemory(address)
+            stack.enter_context(closing(memory))
+            controller = stack.enter_context(
+                built_controller(store, opened, say=_say, metrics_listen=metrics_listen, memory=memory.read)
+            )
             if once:
                 _tell(*controller.once(), as_json=as_json)
                 return 0

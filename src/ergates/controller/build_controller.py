@@ -25,9 +25,21 @@ class Store(Exchanger, Reader, Roster, Drainable, Protocol):
 
 @contextmanager
 def built_controller(
-    store: Store, ledger: Ledger | None, *, say: Callable[[str], None], metrics_listen: str | None = None
+    store: Store,
+    ledger: Ledger | None,
+    *,
+    say: Callable[[str], None],
+    metrics_listen: str | None = None,
+    memory: Callable[[], tuple[int, int]] | None = None,
 ) -> Iterator[Controller]:
     """A controller, and with `metrics_listen` (`host:port`) the server of its metrics around it.
+
+    Args:
+        store: the cluster's.
+        ledger: None: nothing is drained.
+        say: told of what people should know, one line each.
+        metrics_listen: None: nobody is served.
+        memory: asks the store's server for its (used, limit) bytes; only metrics need it.
 
     Raises:
         UsageError: nothing can listen there.
@@ -40,7 +52,6 @@ def built_controller(
         return
     from ergates.controller.metrics import MetricsServer, Sources
 
-    memory = getattr(store, "memory", None)
     watch = Watch(store, memory, clock)
     sources = Sources(queue=store.queue, watch=watch, drainer=drainer, reaper=reaper, clock=clock)
     server = MetricsServer(metrics_listen, sources)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ergates.clock import Clock
 from ergates.errors import StoreFullError, StoreUnavailableError
 from ergates.taskqueue.draining import DrainPace, output_bytes
-from ergates.taskqueue.ledger import Drainable, Ledger
+from ergates.taskqueue.ledger import Drainable, Ledger, LedgerRow
 from ergates.units import SECOND_NS
 
 SAY_AGAIN_NS = 600 * SECOND_NS
@@ -55,7 +55,7 @@ class Drainer:
         if self._clock.now_ns() < self._pace.due_ns:
             return 0
         try:
-            return self._move()
+            return len(self._move())
         except (StoreUnavailableError, StoreFullError) as error:
             now = self._clock.now_ns()
             self._pace = self._pace.after_failure(now)
@@ -71,24 +71,26 @@ class Drainer:
         Raises:
             StoreError: either side is away, full, or needs a person. What was moved so far stays moved.
         """
-        rows = moved = self._move()
-        while moved and self._pace.due_ns <= self._clock.now_ns():
-            moved = self._move()
-            rows += moved
+        begun_ns, rows = self._clock.now_ns(), 0
+        while batch := self._move():
+            rows += len(batch)
+            if min(row.attempt.ended_ns for row in batch) > begun_ns:  # others add faster than we can say "all"
+                break
         return rows
 
-    def _move(self) -> int:
+    def _move(self) -> tuple[LedgerRow, ...]:
         batch = self._store.undrained(self._pace.most)
-        rows = len(batch.rows)
-        self.seen.oldest_ns = min((row.attempt.ended_ns for row in batch.rows), default=None)
-        if batch.rows:
+        rows = batch.rows
+        self.seen.oldest_ns = min((row.attempt.ended_ns for row in rows), default=None)
+        if rows:
             self._ledger.write(batch)
             self._store.forget(batch)
-        self.seen.rows += rows
+            self.seen.rows += len(rows)
         if self.seen.trouble:
             self._say("drain: goes on")
             self.seen.trouble = ""
-        if rows < self._pace.most:
+        now = self._clock.now_ns()
+        self._pace = self._pace.after(len(rows), output_bytes(batch), now)
+        if self._pace.due_ns > now:  # that was all
             self.seen.oldest_ns = None
-        self._pace = self._pace.after(rows, output_bytes(batch), self._clock.now_ns())
         return rows

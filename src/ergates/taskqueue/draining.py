@@ -19,7 +19,9 @@ BATCH_BYTES = 32 * MIB
 ROW_BYTES = 600
 """About what a row takes besides its output."""
 IDLE_NS = SECOND_NS
-"""Pause when the store had less than a batch: few large transactions cost less than many small ones."""
+"""Pause when the store had little: few large transactions cost less than many small ones."""
+LITTLE = 4
+"""A batch is little below this part of what was asked for. Exchanges come whole, so a batch is seldom quite full."""
 RETRY_FIRST_NS, RETRY_MOST_NS = 1 * SECOND_NS, 60 * SECOND_NS
 
 
@@ -63,8 +65,8 @@ class DrainPace:
         most = self.most
         if rows:
             most = max(1, min(ROWS_MOST, 2 * self.most, BATCH_BYTES * rows // (carried_bytes + ROW_BYTES * rows)))
-        full = rows >= self.most
-        return DrainPace(due_ns=now_ns if full else now_ns + IDLE_NS, most=most)
+        little = rows * LITTLE < self.most or not rows
+        return DrainPace(due_ns=now_ns + IDLE_NS if little else now_ns, most=most)
 
     def after_failure(self, now_ns: int) -> DrainPace:
         """Store or ledger was away or full: wait twice as long each time, a minute at most."""
