@@ -40,6 +40,8 @@ def shape_of(spec: TaskSpec) -> Shape:
     """Shape of a task's command; containers of different images never share one."""
     command = spec.command
     text = command if isinstance(command, str) else " ".join(command)
+    if spec.kind == "python":
+        text = text.replace("(", " ", 1)  # `train(3, 'a')`: the function is the program, the rest its parameters
     prefix = "" if spec.kind == "command" else f"{spec.kind} {spec.image or ''}".strip() + " "
     return _shape_of_text(prefix, text[:LONGEST_READ])
 

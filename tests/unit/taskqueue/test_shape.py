@@ -64,3 +64,10 @@ def test_a_huge_line_has_the_shape_of_its_beginning() -> None:
 @given(st.text(max_size=200))
 def test_any_text_has_a_shape(text: str) -> None:
     assert shape(text) == shape(text)
+
+
+def test_calls_of_one_function_have_one_shape() -> None:
+    calls = [TaskSpec(command=f"train({number}, 'a')", kind="python") for number in (1, 22)]
+    shapes = [shape_of(call) for call in calls]
+    assert shapes[0].fine == shapes[1].fine
+    assert shapes[0].fine != shape_of(TaskSpec(command="other(1, 'a')", kind="python")).fine
