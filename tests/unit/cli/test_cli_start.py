@@ -45,7 +45,7 @@ def test_status_loads_no_display_library_and_no_worker() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_examples_json_and_state(name: str) -> None:
+def test_every_command_has_help_with_examples_json_and_a_place(name: str) -> None:
     command = import_module(f"ergates.cli.{name}").command
     leaves = [command]
     if isinstance(command, click.Group):
@@ -53,7 +53,8 @@ def test_every_command_has_help_with_examples_json_and_state(name: str) -> None:
         leaves = [leaf for verb in command.list_commands(context) if (leaf := command.get_command(context, verb))]
     for leaf in leaves:
         options = {option for parameter in leaf.params for option in parameter.opts}
-        assert {"--json", "--state"} <= options
+        assert "--json" in options
+        assert options & {"--state", "--store"}, "neither here nor in a cluster"
         assert "Examples:" in (leaf.epilog or "")
         words = [name] if leaf is command else [name, leaf.name or ""]
         shown = CliRunner().invoke(cli, [*words, "--help"])
