@@ -89,7 +89,7 @@ def build_worker(
     if stop_rule is not None:
         node = replace(node, queue_most=1)
     if far is not None:
-        node = replace(node, refuse_unfit=False, hand_back_after_ns=HAND_BACK_AFTER_NS)
+        node = replace(node, refuse_unfit=False, hand_back_after_ns=HAND_BACK_AFTER_NS, ahead_wall_ns=SECOND_NS)
     try:
         return Worker(
             info=info,

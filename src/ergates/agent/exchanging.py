@@ -113,6 +113,7 @@ class Exchanging:
         worker: who is told.
         jobs: to serve; empty for all.
         load: how the node stands, for people; None where nobody asks.
+        load_changed: whether that is worth telling before the next beat.
         peers: kept up to date where there are any.
     """
 
@@ -128,13 +129,15 @@ class Exchanging:
         jobs: Sequence[JobId],
         observers: Sequence[AttemptObserver],
         load: Callable[[], WorkerLoad] | None,
+        load_changed: Callable[[], bool],
         unfit: Callable[[], tuple[int, ...]],
         learned: Callable[[], list[PastPeak]],
         peers: Peers | None,
     ) -> None:
         self._worker, self._info, self._store, self._link, self._clock = worker, info, store, link, clock
         self._rhythm, self._jobs, self._observers = rhythm, tuple(jobs), tuple(observers)
-        self._load, self._unfit, self._learned, self._peers = load, unfit, learned, peers
+        self._load, self._load_changed = load, load_changed
+        self._unfit, self._learned, self._peers = unfit, learned, peers
         self._random = random.Random(f"{info.id}/backoff")
         self.specs: dict[JobId, JobSpec] = {}
         """Of every job whose leases were handed to the worker."""
@@ -219,6 +222,8 @@ class Exchanging:
         due_ns = self._last_ns + (self._rhythm.idle_ns if idle else self._rhythm.busy_ns)
         if self.look:
             due_ns = min(due_ns, self._last_ns + LOOK_GAP_NS)
+        if self._load is not None and self._load_changed():
+            due_ns = min(due_ns, self._next_load_ns)
         if self._unspecified:
             due_ns = min(due_ns, self._last_ns + SECOND_NS)
         if self._rhythm.announced and self._ready_ns is not None:

@@ -103,7 +103,7 @@ class Worker:
         self._exchanging = Exchanging(
             self, info, store, link, clock,
             rhythm=NEAR if far is None else far.rhythm, jobs=jobs, observers=heard,
-            load=None if far is None else self._load,
+            load=None if far is None else self._load, load_changed=self._load_changed,
             unfit=lambda: policy.unfit_classes(clock.now_ns()), learned=policy.learned, peers=peers,
         )  # fmt: skip
         self._performer = Performer(
@@ -114,7 +114,7 @@ class Worker:
         )  # fmt: skip
         self._offers: tuple[Offer, ...] = ()
         self._next_snapshot_ns = 0
-        self._ended = self._failed = 0
+        self._ended = self._failed = self._told_running = 0
         self._away = ""
         self.busy_ns = clock.now_ns()
         """When it last had something to do."""
@@ -313,8 +313,12 @@ class Worker:
 
     # --- what people see ----------------------------------------------------------------------
 
+    def _load_changed(self) -> bool:
+        return self._told_running != self._performer.running.busy_slots
+
     def _load(self) -> WorkerLoad:
         running = self._performer.running
+        self._told_running = running.busy_slots
         return WorkerLoad(
             running=running.busy_slots,
             frozen=running.frozen,

@@ -86,12 +86,19 @@ def plan(
             leasing.low_water = max(leasing.low_water, target // 2)
             count = target - ahead if ahead <= target // 2 else 0
         else:
-            count = _startable(offer, state, admission, history, now_ns) + settings.staged_ahead - staged
+            ahead = settings.staged_ahead if _worth_holding(history, settings) else 0
+            count = _startable(offer, state, admission, history, now_ns) + ahead - staged
         count = min(count - promised, offer.waiting)
         if count > 0:
             leasing.wants.append(Want(job=offer.job, class_id=offer.class_id, priority=offer.priority, count=count))
             promised += count
     return leasing
+
+
+def _worth_holding(history: PeakHistory | None, settings: NodeSettings) -> bool:
+    """Whether a task is over so soon that a round trip to the store would be felt."""
+    longest_ns = settings.ahead_wall_ns
+    return longest_ns is None or (history is not None and history.ended > 0 and history.wall_ns < longest_ns)
 
 
 def _startable(

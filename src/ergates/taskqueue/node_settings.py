@@ -41,6 +41,8 @@ class NodeSettings:
         queue_ahead_ns: how much work short tasks are queued ahead.
         queue_most: short attempts queued on one slot at most.
         staged_ahead: long tasks held ready beyond what can start now.
+        ahead_wall_ns: only tasks known to be shorter than this are held ready; None: all (one machine). What one node of
+            a cluster holds ready another cannot run.
         hand_back_after_ns: a staged task that found no room for so long goes back; None keeps it (one machine).
         refuse_unfit: lease and refuse what can never fit here (one machine); a cluster leaves it to other nodes.
         jobs: attempts at once at most (`-j`); None leaves it to cores and memory.
@@ -72,6 +74,7 @@ class NodeSettings:
     queue_ahead_ns: int = 100 * MILLISECOND_NS
     queue_most: int = 128
     staged_ahead: int = 2
+    ahead_wall_ns: Nanoseconds | None = None
     hand_back_after_ns: Nanoseconds | None = None
     refuse_unfit: bool = True
     jobs: int | None = None

@@ -20,6 +20,8 @@ from ergates.taskqueue.node_events import (
     NodeSampled,
     OffersSeen,
     RefuseTask,
+    RestEnded,
+    RestStarted,
     SetOomOrder,
     StartAttempt,
     TasksLeased,
@@ -338,3 +340,37 @@ def test_unknown_keys_are_ignored() -> None:
     policy = NodePolicy(capacity(), NodeSettings())
     assert policy.handle(ended(42), Nanoseconds(T0)) == []
     assert not of(GiveBack, policy.handle(sampled(4 * GIB, (42, 4 * GIB)), Nanoseconds(T0)))
+
+
+# --- on a cluster -----------------------------------------------------------------------------------
+
+
+def test_what_another_node_could_run_is_not_held_ready() -> None:
+    """Of tasks that are unknown or take long, no more are leased than can start; of quick ones a few, for the round trip."""
+    cluster = NodeSettings(refuse_unfit=False, ahead_wall_ns=Nanoseconds(SECOND))
+    assert wants_of(NodePolicy(capacity(), cluster)) == [2]
+    for wall_s, expected in ((100.0, 2), (0.2, 4)):
+        policy = NodePolicy(capacity(), cluster, knows("sim --seed #", 10 * MIB, wall_s))
+        policy.handle(leased(lease(99)), Nanoseconds(T0))
+        policy.handle(ended(99, peak=10 * MIB, wall_s=wall_s), Nanoseconds(T0))
+        assert wants_of(policy) == [expected]
+
+
+def wants_of(policy: NodePolicy) -> list[int]:
+    asked = of(AskForTasks, policy.handle(OffersSeen(offers=(offer(100),)), Nanoseconds(T0 + SECOND)))
+    return [want.count for action in asked for want in action.wants]
+
+
+def test_a_node_that_rests_hands_back_what_waits_and_works_again_later() -> None:
+    policy = NodePolicy(capacity(), NodeSettings())
+    assert started(policy.handle(leased(lease(1), lease(2), lease(3)), Nanoseconds(T0))) == [1, 2]
+    back = policy.handle(RestStarted(reason="sick"), Nanoseconds(T0 + 1))
+    assert [(action.key, action.reason) for action in of(HandBack, back)] == [(key(3), "sick")]
+    assert wants_of(policy) == []
+    assert of(HandBack, policy.handle(leased(lease(4)), Nanoseconds(T0 + 2))) == [
+        HandBack(key=key(4), reason="the node rests")
+    ]
+    policy.handle(ended(1), Nanoseconds(T0 + 3))
+    policy.handle(ended(2), Nanoseconds(T0 + 3))
+    policy.handle(RestEnded(), Nanoseconds(T0 + 4))
+    assert started(policy.handle(leased(lease(5)), Nanoseconds(T0 + 5))) == [5]
