@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from ergates.clock import SystemClock
 from ergates.cluster.job import JobStatus
 from ergates.cluster.task_state import TaskState
 from ergates.taskqueue.store import Reader
+
+if TYPE_CHECKING:
+    from ergates.taskqueue.eta import Pace
 
 REASONS_READ = 1000
 """So many failed tasks are looked at for their reasons; the outcomes of all attempts are counters."""
@@ -71,9 +75,12 @@ def _print_matching(store: AnyStore, job: str | None, condition: str, *, as_json
 
 
 def _watch(store: AnyStore, folder: Path, job: str | None, interval_ns: int) -> None:
+    from ergates.taskqueue.eta import Pace
+
     live = LiveArea(sys.stdout) if sys.stdout.isatty() else None
+    pace = Pace()
     while True:
-        lines, settled = _lines(store, folder, job)
+        lines, settled = _lines(store, folder, job, pace)
         if live is not None:
             live.draw(lines)
         else:
@@ -85,7 +92,7 @@ def _watch(store: AnyStore, folder: Path, job: str | None, interval_ns: int) -> 
         click.echo()
 
 
-def _lines(store: AnyStore, folder: Path, job: str | None) -> tuple[list[str], bool]:
+def _lines(store: AnyStore, folder: Path, job: str | None, pace: Pace | None = None) -> tuple[list[str], bool]:
     now_ns = SystemClock().now_ns()
     width = width_of(sys.stdout, 100)
     if job is None:
@@ -95,7 +102,9 @@ def _lines(store: AnyStore, folder: Path, job: str | None) -> tuple[list[str], b
         return jobs_lines(statuses, phases, now_ns, width), all(open_count(status) == 0 for status in statuses)
     status = choose_job(store, job)
     phase = shown_phase(status, work_phase(store, folder))
-    lines = job_lines(status, phase, _reasons(store, status), now_ns, width, how_to_run(store, status.id))
+    if pace is not None:
+        pace.looked(now_ns, status.total - open_count(status))
+    lines = job_lines(status, phase, _reasons(store, status), now_ns, width, how_to_run(store, status.id), pace)
     return lines, open_count(status) == 0
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ergates.cli.tables import Column, clean, table_lines
 from ergates.cli.wording import coarse_duration, core_hours, count, percent, plural, rate, shortened, usd
 from ergates.cluster.attempt import Outcome
 from ergates.cluster.job import JobStatus
 from ergates.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from ergates.taskqueue.eta import Pace
 
 _STATE_WORDS = {
     "done": "done",
@@ -76,6 +80,7 @@ def job_lines(
     now_ns: int,
     width: int,
     how_to_run: str,
+    pace: Pace | None = None,
 ) -> list[str]:
     """Everything the counters know of one job.
 
@@ -86,6 +91,7 @@ def job_lines(
         now_ns: for "ago".
         width: of the terminal.
         how_to_run: what to type when nobody works on it.
+        pace: of late, where it was watched; else the mean since submission counts.
     """
     name = f" {clean(status.name)}" if status.name else ""
     lines = [f"{status.id}{name}: {phase}, submitted {ago(status.submitted_ns, now_ns)}"]
@@ -95,6 +101,9 @@ def job_lines(
     speed = _speed(status, now_ns)
     if speed:
         lines.append(f"  {speed}")
+    left = _time_left(status, now_ns, pace) if phase == "running" else ""
+    if left:
+        lines.append(f"  {left}")
     if status.cpu_ns:
         wasted = f", {percent(status.wasted_cpu_ns, status.cpu_ns)} of it wasted" if status.wasted_cpu_ns else ""
         lines.append(f"  {core_hours(status.cpu_ns)} used{wasted}")
@@ -135,3 +144,13 @@ def _speed(status: JobStatus, now_ns: int) -> str:
         return ""
     text = f"{rate(ended / elapsed_ns * 1e9)} on average since it was submitted"
     return text if status.finished_ns is None else f"{text}, finished after {format_duration(elapsed_ns)}"
+
+
+def _time_left(status: JobStatus, now_ns: int, pace: Pace | None) -> str:
+    from ergates.taskqueue.eta import Rate, job_eta
+
+    ended = sum(status.counts.get(state, 0) for state in ("done", "failed"))
+    rate_of_late = None if pace is None else pace.rate()
+    since = Rate(ends=ended, span_ns=now_ns - status.submitted_ns, basis="all the time since it was submitted")
+    eta = job_eta(status, rate_of_late or since)
+    return "" if eta is None else eta.words()

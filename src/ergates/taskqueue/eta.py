@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ergates.cluster.job import JobStatus
 from ergates.units import SECOND_NS, Nanoseconds, format_duration
 
 ENOUGH_ENDS = 50
@@ -114,6 +115,19 @@ def estimate(rate: Rate | None, *, waiting: int, running: int, walls: Sequence[i
         likely_ns=Nanoseconds(round(likely_ns)),
         high_ns=Nanoseconds(round(likely_ns * math.exp(SIGMAS * error))),
         basis=f"{rate.ends:,} tasks settled in {rate.basis}",
+    )
+
+
+def job_eta(status: JobStatus, rate: Rate | None, walls: Sequence[int] = ()) -> Eta | None:
+    """Of a whole job, from its counters. `walls`: a sample of lengths of its attempts, where somebody has one."""
+    counts, attempts = status.counts, sum(status.outcomes.values())
+    if not attempts:
+        return None
+    return estimate(
+        rate,
+        waiting=sum(counts.get(state, 0) for state in ("ready", "delayed", "blocked")),
+        running=counts.get("leased", 0),
+        walls=walls or typical_walls(status.wall_ns / attempts),
     )
 
 
