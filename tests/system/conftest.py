@@ -1,4 +1,4 @@
-"""Lets the tests here import the rig that lies beside them, and gives each its own `erg`."""
+"""Lets the tests here import the rigs that lie beside them and beside the contracts, and gives each its own `erg`."""
 
 import sys
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "contract"))
 
 from erg_rig import Erg
 

@@ -18,7 +18,7 @@ from ergates.errors import StoreUnavailableError, UsageError
 
 T = TypeVar("T")
 INTERRUPTED = 130
-LOOK_AGAIN_S = 5.0
+LOOK_AGAIN_S = 2.0
 """How often to look for a store or ledger that is away when the controller starts."""
 
 
