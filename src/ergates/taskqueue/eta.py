@@ -31,6 +31,8 @@ SAMPLE = 256
 """Lengths looked at."""
 DRIFT_FRACTION = 0.05
 """Nothing stays as it is: part of the time left that is never certain."""
+ERROR_MAX = 2.0
+"""Of the logarithm: a thirteenth to thirteen times as long says that nothing is known yet."""
 SIGMAS = 1.28
 """Of a normal distribution: four times in five within, were the errors below all there are."""
 
@@ -110,6 +112,7 @@ def estimate(rate: Rate | None, *, waiting: int, running: int, walls: Sequence[i
     work_error = cv * mean_ns * math.sqrt(waiting) / at_once
     tail_error = math.hypot(tail_sd_ns, 0.3 * mean_ns)
     error = math.hypot(begun_error, rate_error, work_error, tail_error, DRIFT_FRACTION * likely_ns) / likely_ns
+    error = min(error, ERROR_MAX)
     return Eta(
         low_ns=Nanoseconds(round(likely_ns * math.exp(-SIGMAS * error))),
         likely_ns=Nanoseconds(round(likely_ns)),
