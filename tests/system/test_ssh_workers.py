@@ -114,7 +114,7 @@ def test_what_is_told_of_hosts_that_fail(cluster: Cluster) -> None:
     shown = cluster("worker", "up", "--hosts", "hosts.txt", *cluster.store, *cluster.ssh)
     assert shown.code == 1
     table = shown.out.decode()
-    assert "node1  up" in table
+    assert "node1  up" in table, shown
     assert "node2  failed" in table
     assert "Connection refused" in table
     assert "hint (node2): is it up" in table

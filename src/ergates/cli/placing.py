@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _FRAME_S = 0.1
-_COLUMNS = (Column("host"), Column("state"), Column("time", "right"), Column("what", elastic=True))
+_COLUMNS = (Column("host"), Column("state"), Column("time", "right"), Column("what"))
 
 ssh_options = applied(
     (
@@ -168,15 +168,15 @@ def shown(reports: Sequence[HostReport], *, as_json: bool, interrupted: bool, go
 
         print_json(list(reports))
     else:
-        click.echo("\n".join(report_lines(reports, width_of(sys.stdout, 120))))
+        click.echo("\n".join(report_lines(reports)))
         click.echo(sum_of(reports, good))
     if interrupted:
         return INTERRUPTED
     return 1 if any(report.failed for report in reports) else 0
 
 
-def report_lines(reports: Sequence[HostReport], width: int) -> list[str]:
-    """The table, then each hint once with the hosts it is for."""
+def report_lines(reports: Sequence[HostReport]) -> list[str]:
+    """The table, then each hint once with the hosts it is for. What went wrong is not cut: a terminal may wrap it."""
     rows = [
         (
             report.host,
@@ -186,7 +186,7 @@ def report_lines(reports: Sequence[HostReport], width: int) -> list[str]:
         )
         for report in reports
     ]
-    lines = table_lines(_COLUMNS, rows, width)
+    lines = table_lines(_COLUMNS, rows)
     hints: dict[str, list[str]] = {}
     for report in reports:
         if report.hint:

@@ -16,7 +16,7 @@ REPORTS = [
 
 
 def test_the_table_says_each_hint_once() -> None:
-    assert report_lines(REPORTS, 100) == [
+    assert report_lines(REPORTS) == [
         "host   state         time  what",
         "node1  up          3.21 s",
         "node2  failed        10 s  Connection refused",
