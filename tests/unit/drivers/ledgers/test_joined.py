@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Store:
             for job in rows
         }
         self.rows = [self._row(job, number) for job, many in rows.items() for number in range(1, many + 1)]
-        self.total = dict(rows)
+        self.disturb: Callable[[], object] = lambda: None
+        """Called before each page is read: what others do meanwhile."""
 
     def _row(self, job: JobId, number: int) -> LedgerRow:
         outcome = list(Outcome)[number % 5]
@@ -85,6 +86,7 @@ class Store:
             since_row = page[-1].row
 
     def _page(self, job: JobId, ids: Sequence[tuple[int, int]], since_row: int) -> list[LedgerRow]:
+        self.disturb()
         return [
             one
             for one in self.rows
@@ -145,11 +147,16 @@ def test_a_drain_in_the_middle_of_a_listing(ledger: SqliteLedger, seed: int, mon
     chance = random.Random(f"{seed}/listing")
     store = Store({ONE: 25})
     reader = JoinedReader(store, ledger)
+
+    def drain_perhaps() -> None:
+        if chance.random() < 0.4:
+            drain_some(store, ledger, chance.randrange(1, 8))
+
+    store.disturb = drain_perhaps
     seen = []
     for row, _, _ in reader.attempts(ONE):
         seen.append(row)
-        if chance.random() < 0.4:
-            drain_some(store, ledger, chance.randrange(1, 8))
+        drain_perhaps()
     assert seen == list(range(1, 26))
 
 
