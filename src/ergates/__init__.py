@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "map": ("ergates.functions.parallel_map", "parallel_map"),
+    "ClusterExecutor": ("ergates.functions.cluster_executor", "ClusterExecutor"),
     "Executor": ("ergates.functions.executor", "Executor"),
 }
 

@@ -1,5 +1,6 @@
+from ergates.functions.cluster_executor import ClusterExecutor as ClusterExecutor
 from ergates.functions.executor import Executor as Executor
 from ergates.functions.parallel_map import parallel_map as map  # noqa: A004
 
 __version__: str
-__all__ = ["Executor", "map"]
+__all__ = ["ClusterExecutor", "Executor", "map"]

@@ -1,37 +1,30 @@
 """`ergates.map(..., store="store.toml")`: every call is a task of a job in a cluster's store, run by its workers.
 
 Results come back through the store (or the ledger, when a controller has drained them there). A job with a name goes on where
-it stopped when the same line is run again; one without is cancelled when nobody wants its results any more. Functions,
-arguments and results are pickles, and whoever can write a pickle can run code: so the store must ask for a password, a
-certificate, or be a socket that only its owner can open.
+it stopped when the same line is run again; one without is cancelled when nobody wants its results any more.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from ergates.clock import SystemClock
-from ergates.cluster.attempt import KEPT_BYTES_MAX, Kept, Outcome
 from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
-from ergates.drivers.stores.address import store_address
-from ergates.drivers.stores.open_cluster import open_cluster_store
-from ergates.errors import ErgatesError, StoreUnavailableError, UsageError
+from ergates.errors import ErgatesError, StoreUnavailableError
+from ergates.functions.call_end import show_output as show
+from ergates.functions.call_end import value_of
+from ergates.functions.cluster_store import carried_function, open_trusted_store
 from ergates.functions.ended_calls import End, EndedCalls
-from ergates.functions.errors import CallNotSentError, CallTimedOutError, WorkerDiedError
 from ergates.functions.payload import encode_payload
 from ergates.functions.same_calls import check_same, shown_call
-from ergates.functions.serialise import dump_arguments, dump_function, load_result, name_of, raised
-from ergates.units import MilliCpus, Nanoseconds, format_bytes
+from ergates.functions.serialise import dump_arguments, name_of
+from ergates.units import MilliCpus, Nanoseconds
 
-FUNCTION_BYTES_MAX = 16 * 1024
-"""Travels with each call, packed together with its neighbours'."""
 _LOOK_S_MIN, _LOOK_S_MAX = 0.002, 0.25
 _AWAY_S_MAX = 2.0
 
@@ -66,7 +59,7 @@ class ClusterMap:
     ) -> None:
         self._name, self._ordered, self._return_errors = name_of(function), ordered, return_errors
         self._show_output = show_output
-        carried = _carried(function)
+        carried = carried_function(function)
         requirement = Requirement(cpus_milli=cpus_milli, memory_bytes=memory_bytes)  # type: ignore[arg-type]
         tasks = (
             TaskSpec(
@@ -79,13 +72,7 @@ class ClusterMap:
             )
             for item in items
         )
-        address = store_address(store, origin="store=")
-        if not address.authenticated:
-            raise UsageError(
-                f"store={address}: functions and results are pickles, so only a store with a password will do\n"
-                "  hint: `erg store up` makes one; name its file, .ergates/store.toml"
-            )
-        self._store = open_cluster_store(address)
+        self._store = open_trusted_store(store)
         self._named = job is not None
         self._open = True
         try:
@@ -152,22 +139,13 @@ class ClusterMap:
                 time.sleep(wait_s)
 
     def _value(self, end: End) -> Any:
-        attempt, kept = end
+        _, kept = end
         if self._show_output and kept is not None:
-            _show(kept)
-        if kept is not None and kept.result is not None:
-            value = load_result(kept.result)
-            if not raised(kept.result):
-                return value
-        elif attempt.outcome is Outcome.TIMED_OUT:
-            value = CallTimedOutError(f"{self._name} {attempt.reason}")
-        elif attempt.outcome in (Outcome.LOST, Outcome.SIGNALLED, Outcome.OOM_KILLED, Outcome.FAILED):
-            value = WorkerDiedError(f"{self._name} ended its worker process: {attempt.reason}")
-        else:
-            value = ErgatesError(f"{self._name}: {attempt.outcome.value}: {attempt.reason}")
-        if self._return_errors:
-            return value
-        raise value
+            show(kept)
+        value, failed = value_of(self._name, end)
+        if failed and not self._return_errors:
+            raise value
+        return value
 
     def close(self, *, wait: bool = True) -> None:  # noqa: ARG002 - as its brother on one machine
         """Let go. What a job without a name has not finished is cancelled."""
@@ -180,22 +158,3 @@ class ClusterMap:
         finally:
             self._ended.close()
             self._store.close()
-
-
-def _carried(function: Callable[..., Any]) -> bytes:
-    data = dump_function(function)
-    if len(data) > FUNCTION_BYTES_MAX:
-        raise CallNotSentError(
-            f"{name_of(function)} holds {format_bytes(len(data))}; on a cluster at most {format_bytes(FUNCTION_BYTES_MAX)}"
-            " go along\n  hint: read large data inside the function, from a file that every node sees"
-        )
-    return data
-
-
-def _show(kept: Kept) -> None:
-    for data, stream in ((kept.stdout, sys.stdout), (kept.stderr, sys.stderr)):
-        if data and stream is not None:
-            cut = f"[the last {format_bytes(KEPT_BYTES_MAX)}]\n" if len(data) >= KEPT_BYTES_MAX else ""
-            with suppress(ValueError, OSError):  # ours was closed, or its reader went away: results still count
-                stream.write(cut + data.decode(errors="backslashreplace"))
-                stream.flush()
