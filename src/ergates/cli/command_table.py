@@ -20,6 +20,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "See how it goes",
         (
             ("status", "All jobs, or one job: counts, rate, failures by reason."),
+            ("top", "Jobs, workers and the longest tasks on one screen that keeps up."),
             ("wait", "Wait until jobs are finished."),
             ("logs", "What tasks printed."),
             ("explain", "Why a task waits, came back or failed."),
