@@ -18,6 +18,7 @@ from ergates.agent.observer import NodeSnapshot, Observer
 from ergates.cli.export_rows import last_attempts
 from ergates.cli.joblog import JobLog, shown_command
 from ergates.cli.jobs import open_count
+from ergates.cli.opened import Past, past_of
 from ergates.cli.output_printer import OutputPrinter
 from ergates.cli.progress_display import ProgressDisplay
 from ergates.cli.run_options import node_options
@@ -70,14 +71,14 @@ def follow_job(store: RedisStore, folder: Path, status: JobStatus, options: dict
     started_ns = clock.now_ns()
     live = not (options["quiet"] or options["no_progress"])
     display = ProgressDisplay(sys.stderr, enabled=live)
-    follower = _Follower(store, status, display)
+    follower = _Follower(store, status, display, until_empty=options["until_empty"])
     with ExitStack() as stack:
         stack.callback(display.close)
         if options["joblog"]:
             log = JobLog(options["joblog"], resumed=resumed)
             stack.callback(log.close)
             follower.observers.append(log)
-        output = task_output(store, folder, status.id)
+        output = task_output(follower.past, folder, status.id)
         printer = _printer(store, output, status, options, display, resumed=resumed)
         if printer is not None:
             stack.callback(printer.close)
@@ -92,7 +93,7 @@ def follow_job(store: RedisStore, folder: Path, status: JobStatus, options: dict
         elapsed_ns=clock.now_ns() - started_ns,
         stopped=stopped,
         resume_command=f"erg retry {status.id}, or erg cancel {status.id}",
-        failures=_failures(store, output, follower.status),
+        failures=_failures(follower.past, output, follower.status),
     )
     _tell_end(follower.status, ending, options)
     return 0 if follower.status.counts.get("done", 0) == follower.status.total else 1
@@ -101,10 +102,12 @@ def follow_job(store: RedisStore, folder: Path, status: JobStatus, options: dict
 class _Follower:
     """Looks at the job again and again, and tells observers what ended since."""
 
-    def __init__(self, store: RedisStore, status: JobStatus, display: ProgressDisplay) -> None:
+    def __init__(self, store: RedisStore, status: JobStatus, display: ProgressDisplay, *, until_empty: bool) -> None:
         self.status = status
+        self._until_empty = until_empty
         self.observers: list[Observer] = []
         self._store, self._display = store, display
+        self.past = past_of(store)
         self._clock = SystemClock()
         self._most_failed = store.spec(status.id).max_failed_tasks
 
@@ -112,7 +115,7 @@ class _Follower:
         """Why it stopped early, in words; empty when all is settled. `since_end` leaves out what ended before."""
         row, pause_s = 0, _LOOK_S
         if since_end and self.observers:
-            row = max((each for each, _, _ in self._store.attempts(self.status.id)), default=0)
+            row = max((each for each, _, _ in self.past.attempts(self.status.id)), default=0)
         while True:
             before = self.status
             self.status = self._store.status(before.id)
@@ -120,7 +123,7 @@ class _Follower:
                 row = self._tell_ends(row)
             self._show()
             counts = self.status.counts
-            if not open_count(self.status):
+            if not open_count(self.status) and (self._until_empty or not self.status.takes_more):
                 return ""
             if self._most_failed is not None and counts["failed"] >= self._most_failed and not counts["leased"]:
                 return "stopped: too many tasks failed (--max-fails)"
@@ -149,7 +152,7 @@ class _Follower:
 
     def _tell_ends(self, row: int) -> int:
         found: dict[TaskId, Attempt] = {}
-        for next_row, task, attempt in self._store.attempts(self.status.id, since_row=row):
+        for next_row, task, attempt in self.past.attempts(self.status.id, since_row=row):
             row = next_row
             found[task] = attempt
             if len(found) >= _ATTEMPTS_AT_ONCE:
@@ -205,12 +208,12 @@ def _printer(
     )
 
 
-def _failures(store: RedisStore, output: TaskOutput, status: JobStatus) -> tuple[ShownFailure, ...]:
+def _failures(past: Past, output: TaskOutput, status: JobStatus) -> tuple[ShownFailure, ...]:
     """The first tasks that failed, with the last lines they wrote."""
     if not status.counts.get("failed", 0):
         return ()
-    views = list(store.tasks(status.id, states=(TaskState.FAILED,), limit=_FAILURES_SHOWN))
-    attempts = last_attempts(store.attempts(status.id, ids=[(view.task, view.task) for view in views]))
+    views = list(past.tasks(status.id, states=(TaskState.FAILED,), limit=_FAILURES_SHOWN))
+    attempts = last_attempts(past.attempts(status.id, ids=[(view.task, view.task) for view in views]))
     shown = []
     for view in views:
         lines: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from ergates.cli.joblog import shown_command
-from ergates.cli.opened import AnyStore, opened_store
+from ergates.cli.opened import AnyStore, opened_store, past_of
 from ergates.cli.options import common_options, examples
 from ergates.cli.selected import selected
 from ergates.cli.tables import clean
@@ -76,7 +76,7 @@ def _explain_job(store: AnyStore, status: JobStatus, *, as_json: bool) -> None:
 
 def sentences(store: AnyStore, status: JobStatus, view: TaskView, workers: Sequence[WorkerStatus]) -> list[str]:
     """Everything there is to say about one task."""
-    attempts = [attempt for _, _, attempt in store.attempts(status.id, ids=((view.task, view.task),))]
+    attempts = [attempt for _, _, attempt in past_of(store).attempts(status.id, ids=((view.task, view.task),))]
     live = [_capacity(worker) for worker in workers if worker.standing == "live"]
     one_machine = isinstance(store, SqliteStore)
     memory = None

@@ -12,7 +12,8 @@ import click
 
 from ergates.cli.chosen import Row, chosen_rows, condition_of, where_option
 from ergates.cli.export_rows import COLUMNS, OUTPUT_COLUMNS, Record, label_columns, record_of
-from ergates.cli.opened import opened_store
+from ergates.cli.ledger_option import NamedLedger, ledger_option
+from ergates.cli.opened import opened_store, past_of
 from ergates.cli.options import common_options, examples
 from ergates.cli.selected import all_of, selected
 from ergates.cli.task_output import TaskOutput, task_output
@@ -47,6 +48,7 @@ Ranges = tuple[tuple[int, int], ...]
     help="Only tasks in this state.",
 )
 @where_option
+@ledger_option
 @common_options
 def command(
     tasks: tuple[str, ...],
@@ -56,6 +58,7 @@ def command(
     outputs_dir: str | None,
     only: tuple[str, ...],
     condition: str | None,
+    ledger: NamedLedger | None,
     state_dir: str | None,
     as_json: bool,
 ) -> None:
@@ -67,9 +70,10 @@ def command(
     with ExitStack() as stack:
         store, folder = stack.enter_context(opened_store(state_dir))
         status, ranges = selected(store, tasks)
-        output = task_output(store, folder, status.id) if with_output or outputs_dir is not None else None
+        past = past_of(store, ledger)
+        output = task_output(past, folder, status.id) if with_output or outputs_dir is not None else None
         gather = None if output is None else output.gather
-        rows = chosen_rows(store, status, ranges, states, where, gather=gather)
+        rows = chosen_rows(past, status, ranges, states, where, gather=gather)
         if outputs_dir is not None and output is not None:
             rows = _saving(rows, output, Path(outputs_dir))
         target = sys.stdout if to is None else stack.enter_context(_text_file(to))

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from ergates.cli.jobs import open_count
-from ergates.cli.opened import AnyStore, opened_store, work_phase
+from ergates.cli.ledger_option import NamedLedger, ledger_option
+from ergates.cli.opened import AnyStore, Past, opened_store, past_of, work_phase
 from ergates.cli.options import common_options, examples
 from ergates.cli.selected import Ranges, selected
 from ergates.cli.tables import clean
@@ -41,6 +42,7 @@ _TASKS_AT_ONCE = 500
 @click.option("--stdout", "only", flag_value="stdout", help="Only what went to standard output.")
 @click.option("--stderr", "only", flag_value="stderr", help="Only what went to standard error.")
 @click.option("--attempts", "all_attempts", is_flag=True, help="Every attempt, not only the last of each task.")
+@ledger_option
 @common_options
 def command(
     tasks: tuple[str, ...],
@@ -48,19 +50,24 @@ def command(
     follow: bool,
     only: str | None,
     all_attempts: bool,
+    ledger: NamedLedger | None,
     state_dir: str | None,
     as_json: bool,
 ) -> None:
-    """What TASKs printed (default: all of the newest job). A single task is printed as it is, several with headings."""
+    """What TASKs printed (default: all of the newest job). A single task is printed as it is, several with headings.
+
+    Of a cluster's job the last 64 KiB of each stream are kept, in the store or, once they were drained, in its ledger.
+    """
     with opened_store(state_dir) as (store, folder):
         status, ranges = selected(store, tasks)
-        output = task_output(store, folder, status.id)
+        past = past_of(store, ledger)
+        output = task_output(past, folder, status.id)
         printer = _Printer(output, only, as_json, headings=not _is_single(ranges))
         if follow:
-            found = _following(store, folder, status, ranges)
+            found = _following(store, past, folder, status, ranges)
             found = (pair for pair in found if not failed or pair[1].outcome is not Outcome.SUCCEEDED)
         else:
-            found = _there(store, output, status, ranges, failed=failed, all_attempts=all_attempts)
+            found = _there(past, output, status, ranges, failed=failed, all_attempts=all_attempts)
         number = 0
         for task, attempt in found:
             number += 1
@@ -95,13 +102,15 @@ def _there(
                 yield task, attempt
 
 
-def _following(store: AnyStore, folder: Path, status: JobStatus, ranges: Ranges) -> Iterator[tuple[TaskId, Attempt]]:
+def _following(
+    store: AnyStore, past: Past, folder: Path, status: JobStatus, ranges: Ranges
+) -> Iterator[tuple[TaskId, Attempt]]:
     """Attempts in the order they end, those that are there first."""
     row = 0
     while True:
         status = store.status(status.id)
         settled = not open_count(status) or work_phase(store, folder)(status) == "stopped"
-        for next_row, task, attempt in store.attempts(status.id, ids=ranges, since_row=row):
+        for next_row, task, attempt in past.attempts(status.id, ids=ranges, since_row=row):
             row = next_row
             yield task, attempt
         if settled:  # was so before the last look, so nothing can have been missed

@@ -21,10 +21,13 @@ from ergates.drivers.stores.sqlite import SqliteStore
 from ergates.drivers.stores.state_dir import NAME, find_state_dir, make_state_dir
 
 if TYPE_CHECKING:
+    from ergates.cli.ledger_option import NamedLedger
+    from ergates.drivers.ledgers.joined import JoinedReader
     from ergates.drivers.stores.address import StoreAddress
     from ergates.drivers.stores.redis.store import RedisStore
 
 AnyStore: TypeAlias = "SqliteStore | RedisStore"
+Past: TypeAlias = "SqliteStore | RedisStore | JoinedReader"
 EMBEDDED = "embedded"
 """What `--store` is told to work on this directory's store although the environment names a cluster's."""
 
@@ -77,6 +80,33 @@ def opened_store(state_dir: str | None, *, create: bool = False) -> Iterator[tup
         yield store, root
     finally:
         store.close()
+
+
+def past_of(store: AnyStore, ledger: NamedLedger | None = None) -> Past:
+    """Attempts and outputs of a store, those that were drained into its ledger among them.
+
+    Args:
+        store: of a cluster, or of this directory, which is its own ledger.
+        ledger: what `--ledger` said; None takes ERGATES_LEDGER. Without any, what was drained is not seen.
+
+    Raises:
+        UsageError, StoreError: the ledger is named wrongly, or cannot be reached.
+    """
+    from ergates.cli.ledger_option import NamedLedger
+
+    text = os.environ.get("ERGATES_LEDGER")
+    if isinstance(store, SqliteStore) or not (ledger or text):
+        return store
+    from ergates.drivers.ledgers.joined import JoinedReader
+    from ergates.drivers.ledgers.open_ledger import open_ledger
+
+    context = click.get_current_context()
+    known: dict[int, JoinedReader] = context.meta.setdefault("ergates.past", {})
+    if id(store) not in known:
+        opened = open_ledger((ledger or NamedLedger(text or "", "ERGATES_LEDGER", from_environment=True)).address())
+        context.call_on_close(opened.close)
+        known[id(store)] = JoinedReader(store, opened)
+    return known[id(store)]
 
 
 def work_phase(store: AnyStore, folder: Path) -> Callable[[JobStatus], str]:

@@ -14,7 +14,7 @@ from ergates.cli.input_files import InputFiles
 from ergates.cli.joblog import JobLog
 from ergates.cli.jobs import choose_job, open_count
 from ergates.cli.line_printer import LinePrinter
-from ergates.cli.opened import AnyStore, named_store, opened_store
+from ergates.cli.opened import AnyStore, named_store, opened_store, past_of
 from ergates.cli.options import common_options, examples
 from ergates.cli.output_order import tagged
 from ergates.cli.output_printer import OutputPrinter, tag_of
@@ -157,8 +157,9 @@ def _nothing_to_run(store: AnyStore, folder: Path, status: JobStatus, options: d
 
 def _print_again(store: AnyStore, folder: Path, status: JobStatus, *, tag: bool) -> None:
     """What the tasks of a settled job printed, in the order of the input."""
-    last = {task: attempt for _, task, attempt in store.attempts(status.id)}
-    output, labels = task_output(store, folder, status.id), store.spec(status.id).labels
+    past = past_of(store)
+    last = {task: attempt for _, task, attempt in past.attempts(status.id)}
+    output, labels = task_output(past, folder, status.id), store.spec(status.id).labels
     output.gather(((1, status.total),))
     for view in store.tasks(status.id):
         attempt = last.get(view.task)

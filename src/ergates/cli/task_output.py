@@ -15,10 +15,10 @@ from ergates.drivers.stores.sqlite import SqliteStore
 from ergates.units import format_bytes
 
 if TYPE_CHECKING:
-    from ergates.cli.opened import AnyStore
+    from ergates.cli.opened import Past
 
-_TASKS_AT_ONCE = 100
-"""Each may have kept 128 KiB."""
+_TASKS_AT_ONCE = 500
+"""Asking means reading through the job's attempts; each answer may be 128 KiB."""
 
 
 class TaskOutput(Protocol):
@@ -37,11 +37,11 @@ class TaskOutput(Protocol):
         ...
 
 
-def task_output(store: AnyStore, folder: Path, job: JobId) -> TaskOutput:
+def task_output(past: Past, folder: Path, job: JobId) -> TaskOutput:
     """Where outputs of this job are read from."""
-    if isinstance(store, SqliteStore):
+    if isinstance(past, SqliteStore):
         return PackedOutput(output_folder(folder, job))
-    return KeptOutput(store, job)
+    return KeptOutput(past, job)
 
 
 class PackedOutput:
