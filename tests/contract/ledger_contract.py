@@ -13,6 +13,8 @@ from ergates.cluster.attempt import Attempt, Kept, Outcome, Output
 from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.task import JobId, TaskId
 from ergates.cluster.usage import Usage
+from ergates.drivers.ledgers import postgres_schema, sqlite_ledger
+from ergates.drivers.ledgers.migrations import Migration, migrations
 from ergates.drivers.ledgers.open_ledger import OpenLedger
 from ergates.errors import StoreError, UsageError
 from ergates.taskqueue.ledger import DrainBatch, LedgerJob, LedgerRow
@@ -320,6 +322,27 @@ class LedgerContract:
         with pytest.raises(
             StoreError, match=r"newer Ergates \(schema 99, this one knows up to \d+\).*\n.*hint: update"
         ):
+            rig.open()
+
+    def test_a_ledger_of_an_older_version_is_brought_up_to_date(
+        self, rig: LedgerRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rig.open().write(batch(row(1)))
+        sql = f"CREATE TABLE {rig.tables}extra(x integer);\nINSERT INTO {rig.tables}extra VALUES (7);\n"
+        for broken in (True, False):
+            step = Migration(version=2, name="0002_extra.sql", sql=sql + ("no SQL at all;" if broken else ""))
+            for module in (postgres_schema, sqlite_ledger):
+                monkeypatch.setattr(module, "migrations", lambda dialect, step=step: (*migrations(dialect), step))
+            if broken:
+                with pytest.raises(StoreError, match="syntax error"):
+                    rig.open()
+                assert rig.query(f"SELECT max(version) FROM {rig.tables}schema_version") == [(1,)]
+        with ThreadPoolExecutor(4) as pool:
+            for ledger in pool.map(lambda _: rig.open(), range(4)):
+                assert list(ledger.attempts("uid-1")) == [row(1)]
+        assert rig.query(f"SELECT x FROM {rig.tables}extra") == [(7,)]
+        monkeypatch.undo()
+        with pytest.raises(StoreError, match="newer Ergates"):
             rig.open()
 
     def test_opening_again_keeps_all(self, rig: LedgerRig) -> None:

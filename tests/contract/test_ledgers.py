@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,12 +15,13 @@ import pytest
 from ledger_contract import LedgerContract, LedgerRig, batch, row
 from postgres_rig import PASSWORD, PostgresCluster
 
+from ergates.cluster.attempt import Kept
 from ergates.drivers.ledgers.address import ledger_address
 from ergates.drivers.ledgers.open_ledger import OpenLedger, open_ledger
 from ergates.drivers.ledgers.postgres import PostgresLedger
 from ergates.drivers.ledgers.sqlite_ledger import SqliteLedger
 from ergates.drivers.stores.sqlite import SqliteStore
-from ergates.errors import StoreError, StoreUnavailableError
+from ergates.errors import StoreError, StoreFullError, StoreUnavailableError
 
 
 class TestSqliteLedger(LedgerContract):
@@ -174,6 +177,35 @@ class TestTheServer:
         with pytest.raises(StoreUnavailableError, match=r"takes no writes now.*\n.*target_session_attrs"):
             ledger.write(batch(row(1)))
         ledger.close()
+
+    @pytest.mark.needs("root")
+    def test_a_full_disk(self, cluster: PostgresCluster) -> None:
+        """Of the tables; the server's log of changes is elsewhere, as it should be."""
+        small = cluster.folder / "small"
+        small.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700,uid=postgres", "tmpfs", str(small)]
+        mounted = subprocess.run(mount, capture_output=True, check=False)
+        if mounted.returncode != 0:
+            pytest.skip(f"no right to mount a small file system: {mounted.stderr.decode().strip()}")
+        try:
+            with cluster.connect("postgres") as connection:
+                connection.execute(f"CREATE TABLESPACE small LOCATION '{small}'")
+                connection.execute("CREATE DATABASE tight TABLESPACE small")
+            ledger = open_ledger(cluster.address("tight"))
+            ballast = small / "ballast"
+            ballast.write_bytes(bytes(os.statvfs(small).f_bavail * 4096 - 500_000))
+            rows = [row(number, kept=Kept(stdout=os.urandom(5000))) for number in range(1, 500)]
+            with pytest.raises(StoreFullError, match="the disk of the database server is full"):
+                ledger.write(batch(*rows))
+            assert list(ledger.attempts("uid-1")) == []
+            ballast.unlink()
+            assert ledger.write(batch(*rows)) == 499
+            ledger.close()
+            with cluster.connect("postgres") as connection:
+                connection.execute("DROP DATABASE tight")
+                connection.execute("DROP TABLESPACE small")
+        finally:
+            subprocess.run(["umount", "-l", str(small)], check=True)
 
     def test_it_is_on_the_disk_even_where_the_server_is_lax(self, cluster: PostgresCluster) -> None:
         database = cluster.database()

@@ -43,7 +43,7 @@ def in_words(error: psycopg.Error, address: LedgerAddress) -> ErgatesError:
             "  hint: whoever starts `erg controller` anew makes them again; what they held is in a backup or lost"
         )
     if state.startswith(_AWAY_CLASSES) or (not state and _is_operational(error)):
-        return StoreUnavailableError(f"{address}: the database server cannot be reached now: {said}")
+        return StoreUnavailableError(f"{address}: the database server is away or busy: {said}")
     return StoreError(f"{address}: {type(error).__name__}: {said}")
 
 
