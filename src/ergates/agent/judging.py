@@ -47,7 +47,7 @@ class Judging:
         wall_ns = max(0, ended.ended_ns - ended.started_ns) if ended.started_ns else 0
         cost = cost_of(
             wall_ns,
-            lease.spec.requirement.cpus_milli,
+            running.holds.cpus_milli,
             info.capacity.cpus_milli,
             info.capacity.price_usd_micros_per_hour,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ergates.agent.observer import LiveOutput
@@ -12,6 +13,7 @@ from ergates.cluster.task import Kind
 from ergates.errors import LaunchError
 from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, LaunchEvent, MemorySample
 from ergates.taskqueue.node_events import GiveBack, HandBack, RefuseTask, StartAttempt
+from ergates.taskqueue.slots import Choice
 from ergates.taskqueue.store import Lease
 from ergates.units import Nanoseconds
 
@@ -31,6 +33,11 @@ class Running:
     samples: int = 0
     frozen: bool = False
     order: Order | None = None
+
+    @property
+    def holds(self) -> Choice:
+        """Cores and resources: what its task asked for first, or the alternative it was given."""
+        return self.start.alternative or self.lease.spec.requirement
 
 
 class RunningAttempts:
@@ -75,8 +82,18 @@ class RunningAttempts:
     @property
     def cpus_milli(self) -> int:
         """Held by what runs; what is queued behind it on a slot shares its cores."""
-        held = {(each.kind, each.slot): each.lease.spec.requirement.cpus_milli for each in self._attempts.values()}
-        return sum(held.values())
+        return sum(choice.cpus_milli for choice in self._held_by_slot())
+
+    @property
+    def resources(self) -> tuple[tuple[str, int], ...]:
+        """Named resources held by what runs, sorted."""
+        held: Counter[str] = Counter()
+        for choice in self._held_by_slot():
+            held.update(dict(choice.resources))
+        return tuple(sorted(held.items()))
+
+    def _held_by_slot(self) -> Iterable[Choice]:
+        return {(each.kind, each.slot): each.holds for each in self._attempts.values()}.values()
 
     # --- what happened ------------------------------------------------------------------------
 

@@ -323,6 +323,7 @@ class Worker:
             running=running.busy_slots,
             frozen=running.frozen,
             cpus_milli_held=MilliCpus(running.cpus_milli),
+            resources_held=running.resources,
             used_bytes=self._performer.used_bytes,
             ended=self._ended,
             failed=self._failed,

@@ -1,0 +1,50 @@
+"""What a task is told of what it got: ERG_CPUS, ERG_RESOURCES, and the devices it may use."""
+
+from __future__ import annotations
+
+from ergates.agent.launches import LaunchBuilder
+from ergates.cluster.job import JobSpec
+from ergates.cluster.task import Alternative, JobId, Requirement, TaskId, TaskSpec
+from ergates.taskqueue.node_events import StartAttempt
+from ergates.taskqueue.store import Lease, PastFailures
+from ergates.units import MilliCpus, Nanoseconds
+
+GPU = Alternative(cpus_milli=MilliCpus(500), resources=(("gpus", 1),))
+EITHER = Requirement(cpus_milli=MilliCpus(2000), alternatives=(GPU,))
+
+
+def told(requirement: Requirement, **start: object) -> tuple[dict[str, str], int]:
+    spec = TaskSpec(command="sim", requirement=requirement, env={"MINE": "1"})
+    lease = Lease(job=JobId("j1"), task=TaskId(3), fence=9, attempt=2, spec=spec, past=PastFailures())
+    builder = LaunchBuilder("j1", JobSpec(key="k"), Nanoseconds(0), base_env={})
+    launch = builder.build(lease, StartAttempt(key=("j1", 3, 9), **start))  # type: ignore[arg-type]
+    given = dict(launch.env_changes)
+    assert (given.pop("ERG_TASK_ID"), given.pop("ERG_ATTEMPT"), given.pop("MINE")) == ("3", "2", "1")
+    return given, launch.cpus_milli
+
+
+def test_a_plain_task_is_told_nothing_more() -> None:
+    assert told(Requirement()) == ({}, 1000)
+
+
+def test_devices_that_were_not_given_are_hidden() -> None:
+    given, cpus_milli = told(EITHER)
+    assert cpus_milli == 2000
+    assert given == {"ERG_CPUS": "2", "ERG_RESOURCES": "", "CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+
+
+def test_what_was_given_instead_is_told() -> None:
+    given, cpus_milli = told(EITHER, alternative=GPU, indices=(("gpus", (3,)),))
+    assert cpus_milli == 500
+    assert given == {
+        "ERG_CPUS": "0.5",
+        "ERG_RESOURCES": "gpus=1",
+        "ERG_GPUS": "3",
+        "CUDA_VISIBLE_DEVICES": "3",
+        "HIP_VISIBLE_DEVICES": "3",
+    }
+
+
+def test_counted_resources_are_told_too() -> None:
+    given, _ = told(Requirement(resources=(("licences", 2),)))
+    assert given == {"ERG_CPUS": "1", "ERG_RESOURCES": "licences=2"}
