@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.task import Requirement, TaskId, TaskSpec
-from ergates.errors import JobGrewError, StoreUnavailableError
+from ergates.errors import ErgatesError, JobGrewError, StoreUnavailableError, UnknownJobError
 from ergates.functions.call_end import value_of
 from ergates.functions.cluster_store import carried_function, open_trusted_store
 from ergates.functions.ended_calls import End, EndedCalls
@@ -65,24 +65,15 @@ class ClusterExecutor(concurrent.futures.Executor):
         self._retries = count_of("retries", retries, 0)
         self._time_limit_ns = duration_of("time_limit", time_limit)
         self._store = open_trusted_store(store)
-        spec = JobSpec(
-            key=f"executor:{uuid.uuid4()}",
-            name=name,
-            cwd=os.getcwd(),
-            source="ergates.ClusterExecutor",
-            retry_limits=RetryLimits(failures=self._retries),
-            open=True,
-        )
+        self._name = name
         try:
-            self._job = self._store.submit(spec, [], SystemClock().now_ns()).id
+            self._begin_job()
         except BaseException:
             self._store.close()
             raise
-        self._ended = EndedCalls(self._store, self._job)
         self._arrived: list[tuple[TaskSpec, Future[Any]]] = []
-        self._sent: dict[TaskId, tuple[str, Future[Any]]] = {}
+        self._sent: dict[TaskId, tuple[TaskSpec, Future[Any]]] = {}
         self._pending: list[tuple[TaskSpec, Future[Any]]] = []
-        self._total = 0
         self._open = True
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="ergates-cluster-calls", daemon=True)
@@ -155,13 +146,21 @@ class ClusterExecutor(concurrent.futures.Executor):
                     self._pending = [each for each in batch if each[1].set_running_or_notify_cancel()]
             sent, ended = bool(self._pending), dict[TaskId, End]()
             try:
+                if self._lost:
+                    self._ended.close()
+                    self._begin_job()
                 if self._pending:
                     self._send()
                 if self._sent:
                     ended = self._ended.new()
+                    if not ended and wait_s >= _LOOK_S_MAX:
+                        self._check_job()
                 wait_s = _LOOK_S_MIN if sent or ended else min(_LOOK_S_MAX, 1.5 * wait_s)
             except StoreUnavailableError:  # it comes back, and nothing is lost meanwhile
                 wait_s = min(_AWAY_S_MAX, 2 * wait_s)
+            except UnknownJobError:  # the server died within a second of getting it, and had not written it down
+                self._send_again(0)
+                self._lost = True
             for task, end in ended.items():
                 self._settle(task, end)
             with self._changed:
@@ -175,16 +174,50 @@ class ClusterExecutor(concurrent.futures.Executor):
             specs = [spec for spec, _ in self._pending]
             self._store.extend(self._job, specs, SystemClock().now_ns(), first=TaskId(first))
         for number, (spec, future) in enumerate(self._pending, first):
-            self._sent[TaskId(number)] = str(spec.command), future
+            self._sent[TaskId(number)] = spec, future
         self._total += len(self._pending)
         self._pending = []
 
+    def _begin_job(self) -> None:
+        spec = JobSpec(
+            key=f"executor:{uuid.uuid4()}",
+            name=self._name,
+            cwd=os.getcwd(),
+            source="ergates.ClusterExecutor",
+            retry_limits=RetryLimits(failures=self._retries),
+            open=True,
+        )
+        self._total = 0
+        self._job = self._store.submit(spec, [], SystemClock().now_ns()).id
+        self._ended = EndedCalls(self._store, self._job)
+        self._lost = False
+
+    def _check_job(self) -> None:
+        """Nothing ended for a while: perhaps a server that died took the last calls along, or somebody cancelled the job.
+
+        Raises:
+            ErgatesError: it was cancelled.
+        """
+        status = self._store.status(self._job)
+        if status.phase == "cancelled":
+            raise ErgatesError(f"job {self._job} was cancelled")
+        if status.total < self._total:
+            self._send_again(status.total)
+
+    def _send_again(self, kept: int) -> None:
+        """Calls after number `kept` are not in the store any more."""
+        lost = [(task, found) for task, found in self._sent.items() if task > kept]
+        for task, _ in lost:
+            del self._sent[task]
+        self._pending = [(spec, future) for _, (spec, future) in lost] + self._pending
+        self._total = kept
+
     def _settle(self, task: TaskId, end: End) -> None:
-        name, future = self._sent.pop(task, ("", None))
-        if future is None:
+        if task not in self._sent:
             return
+        spec, future = self._sent.pop(task)
         try:
-            value, failed = value_of(name, end)
+            value, failed = value_of(str(spec.command), end)
         except Exception as error:  # it could be pickled there but cannot be loaded here
             value, failed = error, True
         if failed:
