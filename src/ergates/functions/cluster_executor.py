@@ -66,6 +66,7 @@ class ClusterExecutor(concurrent.futures.Executor):
         self._time_limit_ns = duration_of("time_limit", time_limit)
         self._store = open_trusted_store(store)
         self._name = name
+        self._lost = False  # the job is not in the store any more
         try:
             self._begin_job()
         except BaseException:
