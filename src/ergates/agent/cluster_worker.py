@@ -6,7 +6,7 @@ nothing is left, or when nothing has come for a while, as its options say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from ergates import __version__
@@ -31,6 +31,7 @@ Why = Literal["drained", "given_back", "ordered", "time", "empty", "idle"]
 END_MARGIN_NS = 10 * SECOND_NS
 """What still runs so long before the end (and the grace) of an allocation goes back unharmed instead of being lost."""
 STEP_S = 10.0
+LAST_LOOK_NS = 2 * SECOND_NS
 
 
 class ClusterStore(Store, Roster, Protocol):
@@ -113,8 +114,15 @@ class _ClusterWorker:
             health=NodeHealth(self._settings.health),
             obey=self._obey,
             log=self._log,
-            rhythm=self._settings.rhythm,
+            rhythm=self._rhythm(),
         )
+
+    def _rhythm(self) -> Rhythm:
+        """Nothing rings when others end the last task: who waits for that has to look."""
+        rhythm = self._settings.rhythm
+        if not self._settings.until_empty:
+            return rhythm
+        return replace(rhythm, idle_ns=min(rhythm.idle_ns, LAST_LOOK_NS))
 
     def run(self, signals: Caught) -> Why:
         """Register, work, leave."""
