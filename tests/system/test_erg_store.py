@@ -397,6 +397,7 @@ def test_without_any_server_the_package_is_named(monkeypatch: pytest.MonkeyPatch
 def test_the_store_is_used_only_where_it_is_named(erg_with_store: Erg) -> None:
     erg = erg_with_store
     up(erg)
+    assert "--store" in erg("status").err.partition("made a cluster's store here")[2]
     assert erg("submit", "true").code == 0  # alone, as before
     assert [job["name"] for job in erg.jobs()] == ["true"]
     named = {"ERGATES_STORE": ".ergates/store.toml"}

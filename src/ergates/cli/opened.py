@@ -18,7 +18,8 @@ import click
 
 from ergates.cluster.job import JobStatus
 from ergates.drivers.stores.sqlite import SqliteStore
-from ergates.drivers.stores.state_dir import NAME, find_state_dir, make_state_dir
+from ergates.drivers.stores.state_dir import NAME, StateDir, find_state_dir, make_state_dir, place_of
+from ergates.errors import UsageError
 
 if TYPE_CHECKING:
     from ergates.cli.ledger_option import NamedLedger
@@ -72,7 +73,7 @@ def opened_store(state_dir: str | None, *, create: bool = False) -> Iterator[tup
 
         store, root = open_cluster_store(address), (named or Path.cwd() / NAME).absolute()
     else:
-        place = make_state_dir(Path.cwd(), state=named) if create else find_state_dir(Path.cwd(), state=named)
+        place = make_state_dir(Path.cwd(), state=named) if create else _found(named)
         if create and place.note:
             click.echo(f"erg: {place.note}", err=True)
         store, root = place.open_store(), place.root
@@ -80,6 +81,16 @@ def opened_store(state_dir: str | None, *, create: bool = False) -> Iterator[tup
         yield store, root
     finally:
         store.close()
+
+
+def _found(named: Path | None) -> StateDir:
+    try:
+        return find_state_dir(Path.cwd(), state=named)
+    except UsageError as error:
+        private = place_of(Path.cwd(), state=named) / "store.toml"
+        if not private.exists():
+            raise
+        raise UsageError(f"{error}\n  hint: `erg store up` made a cluster's store here: --store {private}") from error
 
 
 def past_of(store: AnyStore, ledger: NamedLedger | None = None) -> Past:

@@ -12,7 +12,7 @@ import click
 from ergates.cli.extending import extend_job
 from ergates.cli.input_files import InputFiles
 from ergates.cli.jobs import open_count
-from ergates.cli.opened import opened_store
+from ergates.cli.opened import how_to_run, opened_store, work_phase
 from ergates.cli.options import common_options, examples
 from ergates.cli.run_options import ListsCommand, input_options, job_options, task_options
 from ergates.cli.submission import announcement, print_dry_run, submit_input
@@ -48,14 +48,14 @@ from ergates.taskqueue.store import Submitted, Submitter
 @common_options
 @click.pass_context
 def command(ctx: click.Context, /, words: tuple[str, ...], **options: Any) -> int:
-    """Put a job into the store without running it. `erg run --job JOB` runs it."""
+    """Put a job into the store without running it. `erg run --job JOB` runs it; of a cluster, whatever workers are there."""
     words = (*words, *ctx.meta["ergates.lists"])
     _check(options)
     with ExitStack() as stack:
         files = stack.enter_context(InputFiles())
         if options["dry_run"]:
             return print_dry_run(words, options, files)
-        store, _ = stack.enter_context(opened_store(options["state_dir"], create=options["to"] is None))
+        store, folder = stack.enter_context(opened_store(options["state_dir"], create=options["to"] is None))
         if options["to"] is not None:
             return _tell_added(*extend_job(store, words, options, files), options)
         if options["open_job"] and not words and not options["params"] and not options["pipe"]:
@@ -63,6 +63,8 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **options: Any) -> in
         else:
             submitted = submit_input(store, words, options, files)
         status = store.status(submitted.id)
+        idle = work_phase(store, folder)(status) == "stopped"
+        how = f"; run it: {how_to_run(store, status.id)}" if idle else ""
     if options["as_json"]:
         from ergates.cli.json_output import plain, print_json
 
@@ -75,7 +77,7 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **options: Any) -> in
         added = "nothing was added" if words else "there already"
         click.echo(f"{announcement(status, resumed=True)}; {added}; add tasks: erg submit --to {status.id} ...")
     else:
-        click.echo(f"{announcement(status, resumed=submitted.resumed)}; run it: erg run --job {status.id}")
+        click.echo(f"{announcement(status, resumed=submitted.resumed)}{how}")
     return 0
 
 
