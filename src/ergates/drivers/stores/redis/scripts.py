@@ -1,7 +1,8 @@
-"""The Lua scripts: one for each call of the store, put together from the pieces it names in its first line.
+"""The Lua scripts: one for each call of the store, put together from pieces.
 
-A script is known to the server by its SHA-1, so a server that serves workers of two versions keeps both apart. `-- needs: a b`
-in its first line says which pieces stand before it; `base` always does.
+A script is known to the server by its SHA-1, so a server that serves workers of two versions keeps both apart. Every script
+begins with the pieces OFTEN; `-- needs: a b` in its first line adds more. The pieces SELDOM are the body of one function that runs when
+the first of theirs is called (`S.name`): to make eighty closures costs more than a usual exchange does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,16 @@ FOLDER = Path(__file__).parent / "lua"
 LAYOUT = 1
 """Version of the keys (docs/decisions/0008-redis-layout.md). Stands in base.lua as well."""
 
+OFTEN = ("base", "states", "jobs", "lanes")
+SELDOM = ("lane_changes", "tasks", "dependencies", "ring", "workers", "ending", "seeing")
+_LOAD_WHEN_CALLED = """
+setmetatable(S, { __index = function(pieces, name)
+  setmetatable(pieces, nil)
+  load_seldom()
+  return pieces[name]
+end })
+"""
+
 
 class Script(NamedTuple):
     """What EVALSHA needs, and EVAL where the server does not know it yet."""
@@ -26,10 +37,16 @@ class Script(NamedTuple):
 
 @cache
 def script(name: str) -> Script:
-    body = (FOLDER / f"{name}.lua").read_text()
+    body = _piece(name)
     first, _, _ = body.partition("\n")
     marker, _, needs = first.partition(":")
     assert marker == "-- needs", f"{name}.lua does not say what it needs"
-    pieces = [(FOLDER / f"{piece}.lua").read_text() for piece in ("base", *needs.split())]
-    source = "\n".join([*pieces, body]).encode()
+    seldom = "\n".join(_piece(piece) for piece in SELDOM)
+    pieces = [_piece(piece) for piece in OFTEN]
+    pieces.append(f"local function load_seldom()\n{seldom}\nend\n{_LOAD_WHEN_CALLED}")
+    source = "\n".join([*pieces, *(_piece(piece) for piece in needs.split()), body]).encode()
     return Script(name, hashlib.sha1(source, usedforsecurity=False).hexdigest(), source)
+
+
+def _piece(name: str) -> str:
+    return (FOLDER / f"{name}.lua").read_text()

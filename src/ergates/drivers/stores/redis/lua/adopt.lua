@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks dependencies ring workers commits
+-- needs: commits
 -- A server that was restarted may have lost its last second. A worker says what it holds, and commits again what it committed lately:
 -- leases of tasks that went back are its own again under the same fence, commits whose lease stands are accepted now.
 --
@@ -24,21 +24,21 @@ end
 local carried_out = w[3] == request[5] and tonumber(w[4]) >= request[6]
 
 local function adopt(job, task, lease_fence, attempt)
-  local state = read_state(job, task)
+  local state = S.read_state(job, task)
   if state == LEASED or state == DONE or state == FAILED or state == CANCELLED then
     return false
   end
-  local setback = read_setback(job, task)
+  local setback = S.read_setback(job, task)
   if attempt > 0 and setback and setback[ATTEMPTS] >= attempt then
     return false -- that commit was not lost: it is what made the task wait again
   end
-  local lane = lane_of(job, task, setback)
+  local lane = S.lane_of(job, task, setback)
   if state == FRESH or state == READY then
-    cut_range(lane, task, task)
+    S.cut_range(lane, task, task)
     lane_shrinks(job, lane, 1)
   elseif state == DELAYED then
     call('ZREM', job.key .. ':delayed', task)
-    note_due(job)
+    S.note_due(job)
   end
   set_states(job, task, task, LEASED)
   move(job, state, LEASED, 1)
@@ -76,8 +76,8 @@ if #again > 0 then
   if ended > 0 then
     call('HINCRBY', W, 'revoked', -ended)
   end
-  follow_up()
+  S.follow_up()
 end
 flush_jobs()
-ring_for_new_tasks()
+S.ring_for_new_tasks()
 return finish(pack(taken))

@@ -9,6 +9,7 @@ local META = KEYS[1]
 local P = string.sub(META, 1, -5)
 local call, pack, unpack_msgpack, format = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format
 local LAYOUT = 1
+local S = {} -- what is seldom needed, made when it is first called (scripts.py)
 
 local FRESH, BLOCKED, READY, DELAYED, LEASED, DONE, FAILED, CANCELLED = 0, 2, 3, 4, 5, 6, 7, 8
 -- One byte for each task. FRESH is ready as it was submitted, nothing ever happened to it: its byte need not exist.

@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks dependencies ring workers
+-- needs:
 -- Cancel what waits in a range of ids and revoke what is leased; as much as one call may do. The request: {job, first, last, reason}.
 -- The answer: {where to go on, how many, tasks of the job}; where is 0 for a job that does not exist.
 
@@ -25,14 +25,14 @@ end
 local function cancel_fresh(from, to)
   local start = from
   while start <= to and pieces < PIECES_AT_ONCE do
-    local lane, stop = origin_lane(job, start), to
+    local lane, stop = S.origin_lane(job, start), to
     if job.lanes > 1 then
       stop = start
-      while stop < to and origin_lane(job, stop + 1) == lane do
+      while stop < to and S.origin_lane(job, stop + 1) == lane do
         stop = stop + 1
       end
     end
-    cut_range(lane, start, stop)
+    S.cut_range(lane, start, stop)
     lane_shrinks(job, lane, stop - start + 1)
     pieces = pieces + 1
     start = stop + 1
@@ -41,17 +41,17 @@ local function cancel_fresh(from, to)
 end
 
 local function cancel_single(task, state)
-  local setback = read_setback(job, task)
+  local setback = S.read_setback(job, task)
   if state == READY then
-    local lane = lane_of(job, task, setback)
-    cut_range(lane, task, task)
+    local lane = S.lane_of(job, task, setback)
+    S.cut_range(lane, task, task)
     lane_shrinks(job, lane, 1)
   elseif state == DELAYED then
     call('ZREM', job.key .. ':delayed', task)
   end
   if setback then
     setback[DUE], setback[REASON], setback[CAUSE], setback[WORD] = 0, '', 0, ''
-    write_setback(job, task, setback)
+    S.write_setback(job, task, setback)
   end
 end
 
@@ -75,7 +75,7 @@ local function cancel_run(from, to, state)
     singles = singles + to - from + 1
   end
   for task = from, job.levels and to or 0 do
-    task_ended_badly(job, task, 'was cancelled')
+    S.task_ended_badly(job, task, 'was cancelled')
   end
   return to
 end
@@ -84,14 +84,14 @@ local function revoke(from, to)
   for _, worker in ipairs(call('ZRANGE', P .. 'roster', 0, -1)) do
     local rung = false
     for _, field in ipairs(call('HKEYS', P .. 'own:' .. worker)) do
-      local number, task = parse_place(field)
+      local number, task = S.parse_place(field)
       if number == job.n and task >= from and task <= to and call('HSETNX', P .. 'rev:' .. worker, field, reason) == 1 then
         call('HINCRBY', P .. 'w:' .. worker, 'revoked', 1)
         count, rung = count + 1, true
       end
     end
     if rung then
-      ring(worker)
+      S.ring(worker)
     end
   end
 end
@@ -116,7 +116,7 @@ end
 if any_leased then
   revoke(first, first + place - 2)
 end
-note_due(job)
+S.note_due(job)
 flush_jobs()
 -- The ends of what was cancelled are told only when the whole range was: else what follows would be taken for caused.
 for _, step in ipairs(steps) do

@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks dependencies ring
+-- needs:
 -- Change tasks that nobody runs, and let ended ones run again. The request: {job, edits seen, which ended ones run again, tasks}; a task
 -- is {id, change it, class or 0, priority or false, place of its new spec among the arguments or 0, the ranges it comes after}.
 -- Again: NONE, BAD (failed and cancelled) or ENDED (done, too); prerequisites stand before what waits for them, and one whose
@@ -28,55 +28,55 @@ end
 
 -- Another class or priority; returns the setback that says so.
 local function put_into_class(task, about, setback, before)
-  local lane = parse_lane(lane_of(job, task, setback))
+  local lane = parse_lane(S.lane_of(job, task, setback))
   local class = about[3] > 0 and about[3] or lane.class
   local priority = about[4] or lane.priority
   if class ~= lane.class or priority ~= lane.priority then
-    setback = setback or new_setback(before == DONE and 1 or 0)
+    setback = setback or S.new_setback(before == DONE and 1 or 0)
     setback[CLASS], setback[PRIORITY], setback[AVOID] = class, priority, lane.avoid
-    write_setback(job, task, setback)
+    S.write_setback(job, task, setback)
   end
   return setback
 end
 
 local function change(task, about, state)
-  local setback = read_setback(job, task)
-  local lane = lane_of(job, task, setback)
+  local setback = S.read_setback(job, task)
+  local lane = S.lane_of(job, task, setback)
   setback = put_into_class(task, about, setback, state)
-  local new_lane = lane_of(job, task, setback)
+  local new_lane = S.lane_of(job, task, setback)
   if (state == FRESH or state == READY) and new_lane ~= lane then
-    cut_range(lane, task, task)
+    S.cut_range(lane, task, task)
     lane_shrinks(job, lane, 1)
-    make_ready(job, task, new_lane, READY)
+    S.make_ready(job, task, new_lane, READY)
   end
   if about[5] > 0 then
     call('HSET', job.key .. ':edits', task, ARGV[about[5] + 1])
-    set_bit(job, 'edits')
+    S.set_bit(job, 'edits')
   end
   changed[#changed + 1] = task
 end
 
 local function run_again(task, state)
-  local setback = read_setback(job, task)
+  local setback = S.read_setback(job, task)
   if state == DONE then
-    setback = setback or new_setback(1)
+    setback = setback or S.new_setback(1)
   end
-  local lane = lane_of(job, task, setback)
-  local kept = clear_setback(job, task, setback)
+  local lane = S.lane_of(job, task, setback)
+  local kept = S.clear_setback(job, task, setback)
   if job.levels then
     if state == DONE then
-      task_undone(job, task)
-      follow_up()
+      S.task_undone(job, task)
+      S.follow_up()
     else
-      count_bad(job, task, -1)
+      S.count_bad(job, task, -1)
     end
   end
-  if job.levels and read_need(job, task) > 0 then
+  if job.levels and S.read_need(job, task) > 0 then
     set_states(job, task, task, BLOCKED)
     move(job, state, BLOCKED, 1)
   else
     move(job, state, READY, 1)
-    make_ready(job, task, lane, kept and READY or FRESH)
+    S.make_ready(job, task, lane, kept and READY or FRESH)
   end
   back[#back + 1] = task
 end
@@ -84,7 +84,7 @@ end
 for _, about in ipairs(request[4]) do
   local task = about[1]
   if task >= 1 and task <= job.total then
-    local state = read_state(job, task)
+    local state = S.read_state(job, task)
     local ended = state == DONE or state == FAILED or state == CANCELLED
     if runs_again(state) then
       if not is_held_back(about[6]) then
@@ -92,14 +92,14 @@ for _, about in ipairs(request[4]) do
           change(task, about, state)
         end
         run_again(task, state)
-        flush_ready()
+        S.flush_ready()
       end
     elseif about[2] and state ~= LEASED and not (ended and (again ~= NONE or state == DONE)) then
       change(task, about, state)
     end
   end
 end
-flush_ready()
+S.flush_ready()
 if #back > 0 and job.phase == 'cancelled' then
   job.phase = 'active'
   set_job(job, 'phase', 'active')
@@ -109,5 +109,5 @@ if #changed > 0 then
   set_job(job, 'edits_made', edits)
 end
 flush_jobs()
-ring_for_new_tasks()
+S.ring_for_new_tasks()
 return finish(pack({ edits, changed, back }))

@@ -1,4 +1,4 @@
--- needs: jobs lanes ring
+-- needs:
 -- No more tasks will come. The request: the job. The answer: whether there is one.
 
 local job = load_job(request)

@@ -15,35 +15,6 @@ local function keep_row(job, name, blob)
   entry[#entry + 1] = blob
 end
 
-local function take_back(job, task, c, known, lane, attempts, setback)
-  local past, class, avoid = c[11], c[13], c[14]
-  local about = parse_lane(lane)
-  local due = c[12] > 0 and c[12] + ahead or 0
-  if class == 0 then
-    class = about.class
-  end
-  local plain = past[1] + past[2] + past[3] + past[4] + past[5] + attempts == 0
-  if plain and not setback and class == about.class and avoid == '' and about.avoid == '' and due <= at and c[10] == '' then
-    move(job, LEASED, READY, 1) -- never tried: as if it had not been leased
-    make_ready(job, task, lane, FRESH)
-    return
-  end
-  local reason = c[5] and c[10] or ''
-  local new = { past[1], past[2], past[3], past[4], past[5], attempts, class, about.priority, avoid, 0, reason, 0, '' }
-  if due > at then
-    new[DUE] = due
-    write_setback(job, task, new)
-    set_states(job, task, task, DELAYED)
-    move(job, LEASED, DELAYED, 1)
-    call('ZADD', job.key .. ':delayed', due, task)
-    note_due(job)
-  else
-    write_setback(job, task, new)
-    move(job, LEASED, READY, 1)
-    make_ready(job, task, lane_name(job.n, class, about.priority, avoid), READY)
-  end
-end
-
 -- Runs of tasks that are done one after another are written as one.
 local done_run
 
@@ -62,13 +33,15 @@ local function note_done(job, task)
     flush_done()
     done_run = { job = job, first = task, last = task }
   end
-  task_done(job, task)
+  if job.levels then
+    steps[#steps + 1] = { 'done', job.n, task }
+  end
 end
 
 local function apply(c, value, holder, host, blob, revoked_reason)
   local job, task = load_job(c[1]), c[2]
   local _, known, lane = parse_lease(value)
-  local setback = known and read_setback(job, task) or nil
+  local setback = known and S.read_setback(job, task) or nil
   local attempts = setback and setback[ATTEMPTS] or 0
   if c[5] then
     attempts = attempts + 1
@@ -83,34 +56,14 @@ local function apply(c, value, holder, host, blob, revoked_reason)
   end
   if verdict == DONE then
     if setback or attempts ~= 1 then
-      setback = setback or new_setback(attempts)
-      setback[ATTEMPTS], setback[REASON] = attempts, ''
-      write_setback(job, task, setback)
+      S.done_otherwise(job, task, setback, attempts)
     end
     note_done(job, task)
   elseif verdict == READY then
-    take_back(job, task, c, known, lane, attempts, setback)
+    S.take_back(job, task, c, known, lane, attempts, setback)
   else
-    end_badly(job, task, LEASED, verdict, setback, attempts, reason)
+    S.end_badly(job, task, LEASED, verdict, setback, attempts, reason)
   end
-end
-
--- Of others' leases only those of workers that were found dead may be ended.
-local function commit_for_the_dead(field, c, blob)
-  local holder, value = reap_holder(field, c[3])
-  if not holder then
-    return false
-  end
-  local reason = call('HGET', P .. 'rev:' .. holder, field)
-  call('HDEL', P .. 'own:' .. holder, field)
-  if reason then
-    call('HDEL', P .. 'rev:' .. holder, field)
-  end
-  if call('EXISTS', P .. 'own:' .. holder) == 0 then
-    call('SREM', P .. 'gone', holder)
-  end
-  apply(c, value, holder, call('HGET', P .. 'w:' .. holder, 'host'), blob, reason or nil)
-  return true
 end
 
 local function write_rows(worker, host)
@@ -141,12 +94,14 @@ local function commit_all(worker, host, commits, any_revoked, first_blob)
         revoked_ended[#revoked_ended + 1] = field
       end
       apply(c, value, nil, nil, blob, reason)
-    elseif not commit_for_the_dead(field, c, blob) then
+    elseif not S.commit_for_the_dead(field, c, blob, apply) then
       refused[#refused + 1] = { c[1], c[2], c[3] }
     end
   end
   flush_done()
-  flush_ready()
+  if ready_run then
+    S.flush_ready()
+  end
   if #ended > 0 then
     call('HDEL', own, unpack(ended))
   end

@@ -7,9 +7,9 @@
 -- and leaves the rest in `work`, where whoever calls next goes on.
 
 local STEPS = 1000
-local steps, steps_left = {}, STEPS
+local steps_left = STEPS
 
-local function ranges_around(job, task)
+function S.ranges_around(job, task)
   local found = {}
   for level in string.gmatch(job.levels, '%d+') do
     local lower = '(' .. (task - 2 ^ tonumber(level))
@@ -22,15 +22,15 @@ local function ranges_around(job, task)
   return found
 end
 
-local function read_need(job, task)
+function S.read_need(job, task)
   return struct.unpack('<I4', call('GETRANGE', job.key .. ':need', 4 * task - 4, 4 * task - 1))
 end
 
-local function write_need(job, task, need)
+function S.write_need(job, task, need)
   call('SETRANGE', job.key .. ':need', 4 * task - 4, struct.pack('<I4', need))
 end
 
-local function waiters_in_block(job, range, block)
+function S.waiters_in_block(job, range, block)
   local packed = call('HGET', job.key .. ':waiters', range .. '/' .. block)
   local tasks = {}
   for i = 1, packed and #packed or 0, 4 do
@@ -39,119 +39,119 @@ local function waiters_in_block(job, range, block)
   return tasks
 end
 
-local function next_block(job, kind, range, block, cause, word)
+function S.next_block(job, kind, range, block, cause, word)
   if call('HEXISTS', job.key .. ':waiters', range .. '/' .. block + 1) == 1 then
     steps[#steps + 1] = { kind, job.n, range, block + 1, cause, word }
   end
 end
 
-local function step_task_done(job, task)
-  for _, range in ipairs(ranges_around(job, task)) do
+function S.step_task_done(job, task)
+  for _, range in ipairs(S.ranges_around(job, task)) do
     if call('HINCRBY', job.key .. ':pre', range, -1) == 0 then
       steps[#steps + 1] = { 'release', job.n, range, 0 }
     end
   end
 end
 
-local function step_release(job, range, block)
-  local tasks = waiters_in_block(job, range, block)
+function S.step_release(job, range, block)
+  local tasks = S.waiters_in_block(job, range, block)
   for _, task in ipairs(tasks) do
-    local need = read_need(job, task) - 1
-    write_need(job, task, need)
-    if need == 0 and read_state(job, task) == BLOCKED then
-      local setback = read_setback(job, task)
+    local need = S.read_need(job, task) - 1
+    S.write_need(job, task, need)
+    if need == 0 and S.read_state(job, task) == BLOCKED then
+      local setback = S.read_setback(job, task)
       move(job, BLOCKED, READY, 1)
-      make_ready(job, task, lane_of(job, task, setback), setback and READY or FRESH)
+      S.make_ready(job, task, S.lane_of(job, task, setback), setback and READY or FRESH)
     end
   end
-  flush_ready()
-  next_block(job, 'release', range, block)
+  S.flush_ready()
+  S.next_block(job, 'release', range, block)
   return #tasks
 end
 
 -- `count` is 1 for a task that ended badly, -1 for one that is taken back.
-local function count_bad(job, task, count)
-  local ranges = ranges_around(job, task)
+function S.count_bad(job, task, count)
+  local ranges = S.ranges_around(job, task)
   for _, range in ipairs(ranges) do
     call('HINCRBY', job.key .. ':pre', '!' .. range, count)
   end
   return ranges
 end
 
-local function step_task_bad(job, task, word)
-  for _, range in ipairs(count_bad(job, task, 1)) do
+function S.step_task_bad(job, task, word)
+  for _, range in ipairs(S.count_bad(job, task, 1)) do
     steps[#steps + 1] = { 'cancel', job.n, range, 0, task, word }
   end
 end
 
-local function step_cancel(job, range, block, cause, word)
-  local tasks = waiters_in_block(job, range, block)
+function S.step_cancel(job, range, block, cause, word)
+  local tasks = S.waiters_in_block(job, range, block)
   for _, task in ipairs(tasks) do
-    if read_state(job, task) == BLOCKED then
-      local setback = read_setback(job, task) or new_setback(0)
+    if S.read_state(job, task) == BLOCKED then
+      local setback = S.read_setback(job, task) or S.new_setback(0)
       setback[REASON], setback[CAUSE], setback[WORD], setback[DUE] = '', cause, word, 0
-      write_setback(job, task, setback)
+      S.write_setback(job, task, setback)
       set_states(job, task, task, CANCELLED)
       move(job, BLOCKED, CANCELLED, 1)
       steps[#steps + 1] = { 'bad', job.n, task, 'was cancelled' }
     end
   end
-  next_block(job, 'cancel', range, block, cause, word)
+  S.next_block(job, 'cancel', range, block, cause, word)
   return #tasks
 end
 
 -- A done task is to run again: its ranges are not complete any more, and what waited for them is blocked again.
-local function task_undone(job, task)
-  for _, range in ipairs(ranges_around(job, task)) do
+function S.task_undone(job, task)
+  for _, range in ipairs(S.ranges_around(job, task)) do
     if call('HINCRBY', job.key .. ':pre', range, 1) == 1 then
       steps[#steps + 1] = { 'block', job.n, range, 0 }
     end
   end
 end
 
-local function step_block(job, range, block)
-  local tasks = waiters_in_block(job, range, block)
+function S.step_block(job, range, block)
+  local tasks = S.waiters_in_block(job, range, block)
   for _, task in ipairs(tasks) do
-    write_need(job, task, read_need(job, task) + 1)
-    local state = read_state(job, task)
+    S.write_need(job, task, S.read_need(job, task) + 1)
+    local state = S.read_state(job, task)
     if state == FRESH or state == READY or state == DELAYED then
-      local setback = read_setback(job, task)
+      local setback = S.read_setback(job, task)
       if state == DELAYED then
         call('ZREM', job.key .. ':delayed', task)
         setback[DUE] = 0
-        write_setback(job, task, setback)
-        note_due(job)
+        S.write_setback(job, task, setback)
+        S.note_due(job)
       else
-        local lane = lane_of(job, task, setback)
-        cut_range(lane, task, task)
+        local lane = S.lane_of(job, task, setback)
+        S.cut_range(lane, task, task)
         lane_shrinks(job, lane, 1)
       end
       set_states(job, task, task, BLOCKED)
       move(job, state, BLOCKED, 1)
     end
   end
-  next_block(job, 'block', range, block)
+  S.next_block(job, 'block', range, block)
   return #tasks
 end
 
-local function do_step(step)
+function S.do_step(step)
   local kind, job = step[1], load_job(step[2])
   if kind == 'done' then
-    step_task_done(job, step[3])
+    S.step_task_done(job, step[3])
   elseif kind == 'bad' then
-    step_task_bad(job, step[3], step[4])
+    S.step_task_bad(job, step[3], step[4])
   elseif kind == 'release' then
-    return step_release(job, step[3], step[4])
+    return S.step_release(job, step[3], step[4])
   elseif kind == 'block' then
-    return step_block(job, step[3], step[4])
+    return S.step_block(job, step[3], step[4])
   else
-    return step_cancel(job, step[3], step[4], step[5], step[6])
+    return S.step_cancel(job, step[3], step[4], step[5], step[6])
   end
   return 1
 end
 
 -- Do what follows, in the order in which it came up: what others left first. Returns how many steps are left.
-local function follow_up()
+function S.follow_up()
   local left_before = tonumber(meta[8] or 0)
   local left, next_step = left_before, 1
   local function leave_rest()
@@ -166,12 +166,12 @@ local function follow_up()
   while left > 0 and steps_left > 0 do
     local packed = call('LPOP', P .. 'work')
     left = left - 1
-    steps_left = steps_left - do_step(unpack_msgpack(packed))
+    steps_left = steps_left - S.do_step(unpack_msgpack(packed))
     leave_rest()
   end
   while next_step <= #steps and steps_left > 0 do
     next_step = next_step + 1
-    steps_left = steps_left - do_step(steps[next_step - 1])
+    steps_left = steps_left - S.do_step(steps[next_step - 1])
   end
   leave_rest()
   if left ~= left_before then
@@ -181,24 +181,18 @@ local function follow_up()
   return left
 end
 
-local function task_done(job, task)
-  if job.levels then
-    steps[#steps + 1] = { 'done', job.n, task }
-  end
-end
-
-local function task_ended_badly(job, task, word)
+function S.task_ended_badly(job, task, word)
   if job.levels then
     steps[#steps + 1] = { 'bad', job.n, task, word }
   end
 end
 
 -- A task ends as failed or cancelled, from any state that is not terminal.
-local function end_badly(job, task, before, after, setback, attempts, reason)
-  setback = setback or new_setback(attempts)
+function S.end_badly(job, task, before, after, setback, attempts, reason)
+  setback = setback or S.new_setback(attempts)
   setback[ATTEMPTS], setback[DUE], setback[REASON], setback[CAUSE], setback[WORD] = attempts, 0, reason, 0, ''
-  write_setback(job, task, setback)
+  S.write_setback(job, task, setback)
   set_states(job, task, task, after)
   move(job, before, after, 1)
-  task_ended_badly(job, task, after == FAILED and 'failed' or 'was cancelled')
+  S.task_ended_badly(job, task, after == FAILED and 'failed' or 'was cancelled')
 end

@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks dependencies ring workers commits leases
+-- needs: commits leases
 -- The hot call: commit what ended, beat, lease what is asked for, say what is on offer.
 --
 -- The request: {worker, who asks, number, commits, wants, jobs, unfit, load or false, orders seen}. A request that was carried
@@ -40,14 +40,14 @@ if repeated then
   core = tonumber(w[5]) == number and call('HGET', W, 'answer') or pack({ {}, {} })
 elseif #commits > 0 then
   revoked_count = revoked_count - commit_all(worker, w[2], commits, revoked_count > 0, 2)
-  if #steps > 0 then
-    follow_up()
-  end
 end
-if tonumber(meta[8] or 0) > 0 then
-  follow_up()
+if #steps > 0 or tonumber(meta[8] or 0) > 0 then
+  S.follow_up()
 end
-local due = wake_delayed(1000)
+local due = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
+if due[1] and tonumber(due[2]) <= at then
+  due = S.wake_delayed(1000)
+end
 local leases = {}
 if not repeated then
   leases = lease_wanted(worker, wants)
@@ -72,7 +72,7 @@ local offers, hidden = offers_now(asked, unfit)
 local revoked = {}
 if revoked_count > 0 then
   for _, field in ipairs(call('HKEYS', P .. 'rev:' .. worker)) do
-    local job, task = parse_place(field)
+    local job, task = S.parse_place(field)
     revoked[#revoked + 1] = { job, task, (parse_lease(call('HGET', P .. 'own:' .. worker, field))) }
   end
 end
@@ -107,9 +107,11 @@ if #changes > 0 then
   call('HSET', W, unpack(changes))
 end
 if w[8] == '1' and #leases == 0 and (offers[1] or hidden) then
-  ring_idle(offers[1] and offers[1][2] or hidden, 1)
+  S.ring_idle(offers[1] and offers[1][2] or hidden, 1)
 end
-ring_for_new_tasks()
-local earliest = next_ready(asked, due)
+if next(new_ready) then
+  S.ring_for_new_tasks()
+end
+local earliest = due[1] and S.next_ready(asked, due)
 local answer = { false, offers, revoked, earliest and earliest - ahead or false, count_open(asked), orders }
 return finish(core, pack(answer))

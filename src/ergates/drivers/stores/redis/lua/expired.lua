@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks dependencies ring workers
+-- needs:
 -- Leases of workers that are silent for longer than the lease time, provably dead, or were found so before. The request: a list of
 -- {worker, beat} of the provably dead; one that has beaten since it was looked at is not condemned. The answer is a list of
 -- {job, uid, task, fence, class, priority, edited, past or false, host}.
@@ -28,10 +28,10 @@ for _, worker in ipairs(condemned) do
   local held = call('HGETALL', P .. 'own:' .. worker)
   local host = call('HGET', P .. 'w:' .. worker, 'host')
   for i = 1, #held, 2 do
-    local number, task = parse_place(held[i])
+    local number, task = S.parse_place(held[i])
     local lease_fence, known, lane = parse_lease(held[i + 1])
     local job, about = load_job(number), parse_lane(lane)
-    local b = known and read_setback(job, task)
+    local b = known and S.read_setback(job, task)
     local past = b and { b[ATTEMPTS], b[1], b[2], b[3], b[4], b[5] } or false
     leases[#leases + 1] = { number, job.uid, task, lease_fence, about.class, about.priority, job.edits, past, host }
   end

@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks dependencies ring
+-- needs:
 -- Add tasks to an open job whose chunks lie under temporary keys, all at once. The request: {uid, job, tasks it had, tasks it has then,
 -- blocked, levels, lanes, uploaded keys}. A lane is {class, priority, waiting, where}, as in publish.lua; those that the job had come
 -- first. The answer: 'done'; 'closed'; or 'grew' when somebody else was faster: its numbers are taken, count again.
@@ -34,11 +34,11 @@ local function add_lane(index, about)
     return
   end
   if type(about[4]) == 'table' then
-    put_range(lane, about[4][1], about[4][2])
+    S.put_range(lane, about[4][1], about[4][2])
   else
     call('ZUNIONSTORE', P .. 'l:' .. lane, 2, P .. 'l:' .. lane, uploaded[about[4]])
   end
-  lane_grows(job, lane, about[3])
+  S.lane_grows(job, lane, about[3])
 end
 
 -- What is known of a range now: how many of its tasks are not done, and the first that ended badly.
@@ -131,7 +131,7 @@ for _, name in ipairs(request[8]) do
   call('UNLINK', tmp .. name)
 end
 flush_jobs()
-follow_up()
+S.follow_up()
 flush_jobs()
-ring_for_new_tasks()
+S.ring_for_new_tasks()
 return finish('done')

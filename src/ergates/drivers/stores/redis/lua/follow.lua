@@ -1,7 +1,7 @@
--- needs: jobs lanes tasks dependencies ring
+-- needs:
 -- Go on with what follows from tasks that ended. The answer: how many steps are left.
 
-local left = follow_up()
+local left = S.follow_up()
 flush_jobs()
-ring_for_new_tasks()
+S.ring_for_new_tasks()
 return finish(pack(left))

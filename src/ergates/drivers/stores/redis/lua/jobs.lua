@@ -75,9 +75,32 @@ local function add_to_sums(job, outcome, wall, cpu, peak, cost)
   end
 end
 
-local function set_bit(job, name)
-  if not job[name] then
-    job[name] = true
-    set_job(job, name, '1')
+-- Write what changed of the jobs: counters, whether they are finished, whether they lease.
+local function flush_jobs()
+  for _, job in ipairs(job_order) do
+    for state in pairs(job.touched) do
+      set_job(job, 'c' .. state, job[state])
+    end
+    local ended = job[DONE] + job[FAILED] + job[CANCELLED]
+    open_tasks = open_tasks + (job.total - ended) - (job.total_before - job.ended_before)
+    local finished = ended == job.total and not job.open
+    if finished ~= (job.finished and true) then
+      job.finished = finished and now_text
+      set_job(job, 'finished', job.finished or '')
+    end
+    local out = leases_out(job)
+    if out ~= job.out then
+      job.out = out
+      set_job(job, 'out', out and '1' or '0')
+      S.show_lanes(job, out)
+    end
+    for outcome, sum in pairs(job.sums) do
+      set_job(job, 'o:' .. outcome, struct.pack('<dddddddd', unpack(sum)))
+    end
+    if #job.changes > 0 then
+      call('HSET', job.key, unpack(job.changes))
+    end
+    job.changes, job.touched, job.sums = {}, {}, {}
+    job.ended_before, job.total_before = ended, job.total
   end
 end

@@ -1,4 +1,4 @@
--- needs: jobs lanes ring find
+-- needs: find
 -- Is there a job with this key already? The request: {key, again, most failed tasks or '', spec}. Who resumes an unfinished job says
 -- anew how many failures are too many. The answer: {job or 0, total, resumed, done}, and the spec to change when the limit differs.
 
@@ -7,7 +7,7 @@ if job and answer[3] then
   if request[4] then
     take_over_limit(job, request[3], request[4])
     flush_jobs()
-    ring_for_new_tasks()
+    S.ring_for_new_tasks()
   end
 end
 return finish(pack(answer), job and call('HGET', job.key, 'spec') or '')

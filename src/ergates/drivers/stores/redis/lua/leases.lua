@@ -2,44 +2,13 @@
 -- each interval since its submission. A lane that avoids the worker's host is hidden from it while another live host could
 -- take its tasks, but not for longer than AVOID_FOR_LEASES lease times.
 
-local OFFERS_MAX, PAGE, LEASES_MAX, AVOID_FOR_LEASES = 64, 64, 1000, 2
-local sight = { host = '', others = nil }
+local OFFERS_MAX, PAGE, LEASES_MAX = 64, 64, 1000
 
-local function others_live()
-  if sight.others == nil then
-    sight.others = false
-    local living = call('ZREVRANGEBYSCORE', P .. 'workers', '+inf', '(' .. text(at - lease_us))
-    for _, worker in ipairs(living) do
-      local about = call('HMGET', P .. 'w:' .. worker, 'host', 'standing')
-      if about[1] ~= sight.host and about[2] == 'live' then
-        sight.others = true
-        break
-      end
-    end
-  end
-  return sight.others
-end
-
-local function sees(lane, avoid)
-  if avoid == '' or avoid ~= sight.host then
-    return true
-  end
-  local touched = tonumber(call('HGET', P .. 'touched', lane) or 0)
-  return at - touched > AVOID_FOR_LEASES * lease_us or not others_live()
-end
-
--- The lanes of one row of offers that this worker sees.
 local function lanes_of_want(job, class, priority)
-  local lanes = { lane_name(job.n, class, priority, '') }
   if job.avoids then
-    local prefix = lanes[1]
-    for _, lane in ipairs(call('ZRANGEBYSCORE', job.key .. ':row', -priority, -priority)) do
-      if lane ~= prefix and string.sub(lane, 1, #prefix) == prefix and sees(lane, parse_lane(lane).avoid) then
-        lanes[#lanes + 1] = lane
-      end
-    end
+    return S.lanes_of_want(job, class, priority)
   end
-  return lanes
+  return { lane_name(job.n, class, priority, '') }
 end
 
 -- Up to `count` ids from the front of these lanes, smallest first: a list of {first, last, lane}.
@@ -77,25 +46,6 @@ local function take_front(lanes, count)
   return taken
 end
 
--- The setbacks of the tasks of a range that came back before, as the answer gives them.
-local function pasts_of(job, first, last, states)
-  local known = {}
-  for i = 1, #states do
-    if string.byte(states, i) == READY then
-      known[#known + 1] = first + i - 1
-    end
-  end
-  local pasts = {}
-  if #known > 0 then
-    local found = call('HMGET', job.key .. ':back', unpack(known))
-    for i, task in ipairs(known) do
-      local b = unpack_msgpack(found[i])
-      pasts[i] = { task, b[ATTEMPTS], b[1], b[2], b[3], b[4], b[5] }
-    end
-  end
-  return pasts
-end
-
 local function lease_wanted(worker, wants)
   local own_args, leases, left = {}, {}, LEASES_MAX
   for _, want in ipairs(wants) do
@@ -106,7 +56,7 @@ local function lease_wanted(worker, wants)
         local size = last - first + 1
         left = left - size
         local states = read_states(job, first, last)
-        local pasts = pasts_of(job, first, last, states)
+        local pasts = string.find(states, '\3', 1, true) and S.pasts_of(job, first, last, states) or {}
         local first_fence = new_fences(size)
         for i = 0, size - 1 do
           local known = string.byte(states, i + 1) == READY and ' 1 ' or ' 0 '
@@ -140,7 +90,7 @@ local function scan_lanes(key, gained, unfit, rows, hidden)
       local about = parse_lane(lane)
       if unfit and unfit[about.class] then
         hidden.class = about.class
-      elseif sees(lane, about.avoid) then
+      elseif about.avoid == '' or S.sees(lane, about.avoid) then
         if row and row[1] == about.job and row[2] == about.class and row[3] == about.priority then
           row[4] = row[4] + tonumber(waiting[i])
         elseif count == OFFERS_MAX then
@@ -159,16 +109,6 @@ local function scan_lanes(key, gained, unfit, rows, hidden)
   end
 end
 
-local function steps_gained(job)
-  return math.floor(math.max(0, at - ahead - job.submitted) / job.aging)
-end
-
-local function more_urgent(a, b)
-  if a[5] ~= b[5] then return a[5] > b[5] end
-  if a[1] ~= b[1] then return a[1] < b[1] end
-  return a[2] < b[2]
-end
-
 local function offers_now(asked, unfit)
   local rows, hidden, sources = {}, {}, 0
   local by_job = asked
@@ -180,12 +120,12 @@ local function offers_now(asked, unfit)
   for _, number in ipairs(by_job) do
     local job = load_job(tonumber(number))
     if job and job.out then
-      scan_lanes(job.key .. ':row', job.aging and steps_gained(job) or 0, unfit, rows, hidden)
+      scan_lanes(job.key .. ':row', job.aging and S.steps_gained(job) or 0, unfit, rows, hidden)
       sources = sources + 1
     end
   end
   if sources > 1 then
-    table.sort(rows, more_urgent)
+    table.sort(rows, S.more_urgent)
   end
   local shown = {}
   for i = 1, math.min(#rows, OFFERS_MAX) do
@@ -193,29 +133,6 @@ local function offers_now(asked, unfit)
     shown[i] = { row[1], row[2], row[3], row[4] }
   end
   return shown, hidden.class
-end
-
--- The earliest delayed task of jobs that lease at all. `due` is the front of the queue's own list.
-local function next_ready(asked, due)
-  local earliest
-  if #asked > 0 then
-    for _, number in ipairs(asked) do
-      local job = load_job(number)
-      local score = job and job.out and call('ZSCORE', P .. 'due', number)
-      if score and (not earliest or tonumber(score) < earliest) then
-        earliest = tonumber(score)
-      end
-    end
-    return earliest
-  end
-  local place = 0
-  while due[1] do
-    if load_job(tonumber(due[1])).out then
-      return tonumber(due[2])
-    end
-    place = place + 1
-    due = call('ZRANGE', P .. 'due', place, place, 'WITHSCORES')
-  end
 end
 
 local function count_open(asked)

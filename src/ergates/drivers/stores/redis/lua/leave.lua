@@ -1,12 +1,12 @@
--- needs: jobs lanes tasks dependencies ring workers
+-- needs:
 -- A clean good-bye; leases still held go back unharmed. The request: the worker's id.
 
 local W = P .. 'w:' .. request
 local host = call('HGET', W, 'host')
 if host then
-  give_back_all(request)
+  S.give_back_all(request)
   flush_jobs()
-  follow_up()
+  S.follow_up()
   flush_jobs()
   call('HSET', W, 'standing', 'left', 'idle', '', 'beat', at)
   call('ZREM', P .. 'workers', request)
@@ -14,6 +14,6 @@ if host then
   call('SREM', P .. 'h:' .. host, request)
   call('SREM', P .. 'idle', request)
   call('DEL', P .. 'wake:' .. request)
-  ring_for_new_tasks()
+  S.ring_for_new_tasks()
 end
 return finish(0)

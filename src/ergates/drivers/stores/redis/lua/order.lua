@@ -1,4 +1,4 @@
--- needs: jobs lanes ring
+-- needs:
 -- Orders for a worker. The request: {worker, version they were merged with, version, orders in JSON}. The answer: 1, or 0 when somebody
 -- else gave orders meanwhile.
 
@@ -8,5 +8,5 @@ if version ~= request[2] then
   return finish(0)
 end
 call('HSET', W, 'version', request[3], 'orders', request[4])
-ring(request[1])
+S.ring(request[1])
 return finish(1)

@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks workers
+-- needs:
 -- What readers need of tasks first..last besides their specs. The request: {job, first, last}. The answer: the bytes of state; and
 -- {setbacks as {task, setback}, holders as {task, worker}, reasons of cancelled ranges as {first, last, reason}}.
 
@@ -25,7 +25,7 @@ end
 if any_leased then
   for _, worker in ipairs(call('ZRANGE', P .. 'roster', 0, -1)) do
     for _, field in ipairs(call('HKEYS', P .. 'own:' .. worker)) do
-      local number, task = parse_place(field)
+      local number, task = S.parse_place(field)
       if number == job.n and task >= first and task <= last then
         holders[#holders + 1] = { task, worker }
       end

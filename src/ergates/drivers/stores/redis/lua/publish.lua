@@ -1,4 +1,4 @@
--- needs: jobs lanes ring find
+-- needs: find
 -- Make a job visible whose tasks lie under temporary keys, all at once. The request: {uid, key, again, spec, total, blocked, levels,
 -- lanes, uploaded keys, most failed tasks, ageing interval, open}. A lane is {class, priority, waiting, where}: `where` is a
 -- temporary key with its ranges, or {first, last} when it is one range. Asked twice it answers as it did at first.
@@ -42,7 +42,7 @@ for index, about in ipairs(lanes) do
   call('HSET', key .. ':lanes', index - 1, about[1] .. ':' .. about[2])
   if about[3] > 0 then
     if type(about[4]) == 'table' then
-      put_range(lane, about[4][1], about[4][2])
+      S.put_range(lane, about[4][1], about[4][2])
     else
       call('RENAME', tmp .. about[4], P .. 'l:' .. lane)
       call('PERSIST', P .. 'l:' .. lane)
@@ -54,7 +54,7 @@ end
 local job = load_job(number)
 job.total_before, job.ended_before = 0, 0
 flush_jobs()
-ring_for_new_tasks()
+S.ring_for_new_tasks()
 answer = pack({ number, total, false, 0 })
 call('SET', P .. 'uid:' .. uid, answer, 'EX', 3600)
 return finish(answer)

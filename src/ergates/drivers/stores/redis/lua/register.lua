@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks dependencies ring workers
+-- needs:
 -- A worker announces itself; under a known id it is a new epoch without leases. The request: {id, host, info, registered}.
 -- Workers that left or were reaped more than an hour ago are forgotten.
 
@@ -8,12 +8,12 @@ local W = P .. 'w:' .. worker
 
 for _, old in ipairs(call('ZRANGEBYSCORE', P .. 'left', '-inf', text(at - KEPT_US), 'LIMIT', 0, FORGET_AT_ONCE)) do
   if call('EXISTS', P .. 'own:' .. old) == 0 then
-    forget(old)
+    S.forget(old)
   end
 end
-give_back_all(worker)
+S.give_back_all(worker)
 flush_jobs()
-follow_up()
+S.follow_up()
 flush_jobs()
 local orders = call('HMGET', W, 'orders', 'version', 'host')
 if orders[3] then
@@ -27,5 +27,5 @@ call('ZADD', P .. 'roster', at, worker)
 call('SADD', P .. 'h:' .. host, worker)
 call('SREM', P .. 'idle', worker)
 call('ZREM', P .. 'left', worker)
-ring_for_new_tasks()
+S.ring_for_new_tasks()
 return finish(0)

@@ -1,4 +1,4 @@
--- needs: jobs lanes tasks dependencies ring
+-- needs:
 -- Failed and cancelled tasks of a range are ready again, in a job where nothing waits for anything. The request: {job, first, last}.
 -- The answer: {where to go on, how many, tasks of the job}; where is 0 for an unknown job, -1 for a job with dependencies (see revive.lua).
 
@@ -21,14 +21,14 @@ if #ended > 0 then
   for i, task in ipairs(ended) do
     local b = setbacks[i] and unpack_msgpack(setbacks[i]) or nil
     move(job, string.byte(states, task - first + 1), READY, 1)
-    make_ready(job, task, lane_of(job, task, b), clear_setback(job, task, b) and READY or FRESH)
+    S.make_ready(job, task, S.lane_of(job, task, b), S.clear_setback(job, task, b) and READY or FRESH)
   end
-  flush_ready()
+  S.flush_ready()
   if job.phase == 'cancelled' then
     job.phase = 'active'
     set_job(job, 'phase', 'active')
   end
 end
 flush_jobs()
-ring_for_new_tasks()
+S.ring_for_new_tasks()
 return finish(pack({ math.max(first, last + 1), #ended, job.total }))

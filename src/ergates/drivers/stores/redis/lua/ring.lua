@@ -3,7 +3,7 @@
 
 local RING_TTL_MS = 60000
 
-local function ring(worker)
+function S.ring(worker)
   local key = P .. 'wake:' .. worker
   if call('EXISTS', key) == 0 then
     call('RPUSH', key, 1)
@@ -11,25 +11,25 @@ local function ring(worker)
   end
 end
 
-local function is_unfit(worker, class)
+function S.is_unfit(worker, class)
   local unfit = call('HGET', P .. 'w:' .. worker, 'unfit')
   return unfit and string.find(unfit, ',' .. class .. ',', 1, true)
 end
 
 -- Wake up to `count` idle workers for which `class` is not unfit.
-local function ring_idle(class, count)
+function S.ring_idle(class, count)
   local idle = P .. 'idle'
   local popped = call('SPOP', idle, count)
   local passed_over = {}
   while #popped > 0 do
     local missing = 0
     for _, worker in ipairs(popped) do
-      if is_unfit(worker, class) then
+      if S.is_unfit(worker, class) then
         passed_over[#passed_over + 1] = worker
         missing = missing + 1
       else
         call('HSET', P .. 'w:' .. worker, 'idle', '', 'rung', '1')
-        ring(worker)
+        S.ring(worker)
       end
     end
     popped = missing > 0 and call('SPOP', idle, missing) or {}
@@ -39,10 +39,10 @@ local function ring_idle(class, count)
   end
 end
 
-local function ring_for_new_tasks()
+function S.ring_for_new_tasks()
   if next(new_ready) and call('EXISTS', P .. 'idle') == 1 then
     for class, count in pairs(new_ready) do
-      ring_idle(class, count)
+      S.ring_idle(class, count)
     end
   end
 end

@@ -1,4 +1,4 @@
--- needs: jobs lanes ring
+-- needs:
 -- Pause a job, let it go on, or note that it is cancelled (its tasks are cancelled by ranges afterwards). The request: {job, phase}.
 -- Cancelling twice goes on with what a first one, whose caller died, left. The answer: 'unknown', 'nothing', 'cancelled' (it cannot be taken back so) or 'changed'; and its total.
 
@@ -18,6 +18,6 @@ else
     set_job(job, 'open', '0')
   end
   flush_jobs()
-  ring_for_new_tasks()
+  S.ring_for_new_tasks()
 end
 return finish(pack({ answer, job and job.total or 0 }))

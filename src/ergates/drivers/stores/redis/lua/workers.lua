@@ -4,40 +4,35 @@
 -- own:<worker> is a hash "job:task" -> "fence known lane"; `known` 1 says the task has a setback. rev:<worker> has the reason for
 -- each of its leases that the user cancelled.
 
-local function parse_lease(value)
-  local number, known, lane = string.match(value, '^(%d+) (%d) (.*)$')
-  return tonumber(number), known == '1', lane
-end
-
-local function parse_place(field)
+function S.parse_place(field)
   local number, task = string.match(field, '^(%d+):(%d+)$')
   return tonumber(number), tonumber(task)
 end
 
 -- What a worker holds goes back unharmed; what the user had cancelled meanwhile becomes cancelled.
-local function give_back_all(worker)
+function S.give_back_all(worker)
   local own, revoked = P .. 'own:' .. worker, P .. 'rev:' .. worker
   local held = call('HGETALL', own)
   for i = 1, #held, 2 do
-    local number, task = parse_place(held[i])
+    local number, task = S.parse_place(held[i])
     local _, known, lane = parse_lease(held[i + 1])
     local job = load_job(number)
     local reason = call('HGET', revoked, held[i])
     if reason then
-      local setback = known and read_setback(job, task)
-      end_badly(job, task, LEASED, CANCELLED, setback, setback and setback[ATTEMPTS] or 0, reason)
+      local setback = known and S.read_setback(job, task)
+      S.end_badly(job, task, LEASED, CANCELLED, setback, setback and setback[ATTEMPTS] or 0, reason)
     else
       move(job, LEASED, READY, 1)
-      make_ready(job, task, lane, known and READY or FRESH)
+      S.make_ready(job, task, lane, known and READY or FRESH)
     end
   end
-  flush_ready()
+  S.flush_ready()
   call('DEL', own, revoked)
   call('SREM', P .. 'gone', worker)
 end
 
 -- Who holds a task under this fence and was found dead? From now on that worker counts as reaped.
-local function reap_holder(field, lease_fence)
+function S.reap_holder(field, lease_fence)
   for _, worker in ipairs(call('SMEMBERS', P .. 'gone')) do
     local value = call('HGET', P .. 'own:' .. worker, field)
     if value and parse_lease(value) == lease_fence then
@@ -49,7 +44,7 @@ local function reap_holder(field, lease_fence)
 end
 
 -- A worker that is long gone is forgotten altogether.
-local function forget(worker)
+function S.forget(worker)
   local host = call('HGET', P .. 'w:' .. worker, 'host')
   if host then
     call('SREM', P .. 'h:' .. host, worker)
