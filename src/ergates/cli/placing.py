@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from ergates.drivers.stores.address import StoreAddress
 
 INTERRUPTED = 130
-_FRAME_S = 0.1
+_FRAME_S = 0.2
 _COLUMNS = (Column("host"), Column("state"), Column("time", "right"), Column("what"))
 
 ssh_options = applied(
@@ -114,14 +113,12 @@ class ProgressLine:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._live = LiveArea(stream) if stream.isatty() else None
-        self._last_s = 0.0
 
-    def told(self, reports: Sequence[HostReport]) -> None:
-        """Called whenever a report changed; most calls draw nothing."""
-        now_s = time.monotonic()
-        if self._live is not None and now_s - self._last_s >= _FRAME_S:
-            self._last_s = now_s
-            self._live.draw([shortened(progress_text(reports), max(20, width_of(self._stream) - 1))])
+    async def follow(self, many: ManyHosts) -> None:
+        """Draw it until cancelled."""
+        while self._live is not None:
+            self._live.draw([shortened(progress_text(many.reports), max(20, width_of(self._stream) - 1))])
+            await asyncio.sleep(_FRAME_S)
 
     def erase(self) -> None:
         if self._live is not None:
@@ -129,7 +126,7 @@ class ProgressLine:
 
 
 def progress_text(reports: Sequence[HostReport]) -> str:
-    """`12 of 40 hosts done, 1 failed; 3 installing, 24 waiting; node07: connecting`."""
+    """`12 of 40 hosts done, 1 failed; 3 installing, 24 waiting, 1 trying again; node07: Connection refused`."""
     settled = [report for report in reports if report.settled]
     failed = sum(report.failed for report in settled)
     steps = Counter(report.state.partition(":")[0] for report in reports if not report.settled)
@@ -139,20 +136,23 @@ def progress_text(reports: Sequence[HostReport]) -> str:
     if steps:
         text += "; " + ", ".join(f"{number} {step}" for step, number in steps.items())
     odd = next((report for report in reports if ":" in report.state and not report.settled), None)
-    return clean(f"{text}; {odd.host}: {odd.state}" if odd is not None else text)
+    return clean(f"{text}; {odd.host}: {odd.state.partition(': ')[2]}" if odd is not None else text)
 
 
 def run_to_end(work: Coroutine[Any, Any, object], many: ManyHosts) -> bool:
     """Run it with a progress line; True when a signal ended it early. Every ssh has ended then, and the reports say how far."""
     progress = ProgressLine(sys.stderr)
-    many.listen(progress.told)
 
     async def interruptible() -> bool:
         loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        drawing = asyncio.ensure_future(progress.follow(many))
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        finally:
+            drawing.cancel()
         return task.cancelled()
 
     try:

@@ -34,7 +34,7 @@ def test_the_line_while_it_goes_on() -> None:
         HostReport(host="node6", state="trying again: Connection refused"),
     ]
     assert progress_text(going) == (
-        "4 of 6 hosts done, 2 failed; 1 installing, 1 trying again; node6: trying again: Connection refused"
+        "4 of 6 hosts done, 2 failed; 1 installing, 1 trying again; node6: Connection refused"
     )
 
 

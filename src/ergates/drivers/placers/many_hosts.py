@@ -94,8 +94,10 @@ class HostRun:
                         break
                 except HostError as error:
                     reason = error.reason
-                    again = reason.may_pass and time.monotonic() + pause < until
-                    if not again and not (reason.crowded and tries < CROWDED_TRIES):
+                    left_s = until - time.monotonic()
+                    if reason.may_pass and left_s > 0:
+                        pause = min(pause, left_s)  # the last try is at the very end
+                    elif not (reason.crowded and tries < CROWDED_TRIES):
                         raise
                     self.now(f"trying again: {reason.what}")
                 await asyncio.sleep(pause)

@@ -112,7 +112,7 @@ class SshUp:
             )
 
     async def _programs(self, run: HostRun, talk: Conversation) -> tuple[str, dict[str, Any]]:
-        """See that the programs are there; returns their key there, and what runs already."""
+        """See that the programs are there if any worker is to be started; returns their key there, and what runs already."""
         tags = tags_of(talk.facts)
         run.now("gathering wheels")
         try:
@@ -124,7 +124,8 @@ class SshUp:
         where = f"{bundle.sha256} {talk.facts['executable']} {talk.facts['python']} {talk.facts['machine']}"
         key = hashlib.sha256(where.encode()).hexdigest()[:20]
         seen = await talk.ask("look", cluster=self._plan.cluster, key=key, timeout_s=STEP_TIMEOUT_S)
-        if not seen["installed"]:
+        to_start = {str(number) for number in range(1, self._plan.count + 1)} - seen["workers"].keys()
+        if to_start and not seen["installed"]:
             run.now("installing")
             await talk.ask("install", bundle.tar, key=key, sha256=bundle.sha256, timeout_s=INSTALL_TIMEOUT_S)
         return key, seen
