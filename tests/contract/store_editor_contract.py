@@ -187,6 +187,22 @@ class EditorContract:
         assert (lease.task, lease.spec) == (2, spec)
         recount(rig.store)
 
+    def test_edits_follow_edits(self, rig: Rig) -> None:
+        job = submit(rig.store, 3).id
+        assert rig.store.edit(job, changes(2, command="new"), at(1)) == (2,)
+        assert rig.store.edit(job, changes(2, 3, priority=5), at(2)) == (2, 3)
+        assert rig.store.edit(job, changes(1, 2, labels={"a": "b"}), at(3)) == (1, 2)
+        assert rig.store.edit(job, changes(3), at(4)) == (3,)
+        specs = [view.spec for view in rig.open().tasks(job)]
+        assert [(spec.command, spec.priority, spec.labels) for spec in specs] == [
+            ("echo 1", 0, {"a": "b"}),
+            ("new", 5, {"a": "b"}),
+            ("echo 3", 5, {}),
+        ]
+        register(rig.store)
+        assert ids(take(rig.store, 3)) == [2, 3, 1]
+        recount(rig.store)
+
     def test_what_nobody_asked_to_change_stays(self, rig: Rig) -> None:
         spec = TaskSpec(
             command="c", kind="container", image="i", mounts=("/a:/b",), env={"A": "1"}, cwd="/tmp", payload=b"\0",

@@ -149,7 +149,7 @@ class Session:
             self._mine.cache.forget(uid)  # the job was extended since: its last chunk has grown
             return self.specs(job, uid, tasks, edited=edited)
         specs = {task: found[field][place] for task, (field, place) in places.items()}
-        if edited:
+        if edited and tasks:
             changed = self.connection().command("HMGET", self.key(job, "edits"), *tasks)
             specs |= {
                 task: decode_specs(body)[0] for task, body in zip(tasks, changed, strict=True) if body is not None
