@@ -7,7 +7,7 @@ import sys
 import click
 
 from ergates.cli.chosen import matching_ids, where_option
-from ergates.cli.opened import AnyStore, opened_store
+from ergates.cli.opened import AnyStore, opened_store, past_of
 from ergates.cli.options import common_options, examples
 from ergates.cli.phase_change import all_option
 from ergates.cli.selected import Ranges, several
@@ -73,7 +73,7 @@ def _cancel(
         store.set_phase(status.id, "cancelled", now_ns)
         number = store.status(status.id).counts.get("cancelled", 0) - before
     else:
-        meant = matching_ids(store, status, ranges, _STATES, condition)
+        meant = matching_ids(past_of(store), status, ranges, _STATES, condition)
         number = store.cancel(status.id, meant, reason or "cancelled by the user", now_ns) if meant else 0
     return {"job": status.id, "cancelled": number, "whole_job": whole}
 

@@ -10,7 +10,7 @@ import click
 
 from ergates.cli.chosen import chosen_rows, condition_of, where_option
 from ergates.cli.edit_rules import EditRules, change_lines, edit_rules
-from ergates.cli.opened import AnyStore, how_to_run, opened_store, work_phase
+from ergates.cli.opened import AnyStore, how_to_run, opened_store, past_of, work_phase
 from ergates.cli.options import common_options, examples
 from ergates.cli.selected import Ranges, several
 from ergates.cli.tables import clean
@@ -138,7 +138,7 @@ def _plan(
     store: AnyStore, status: JobStatus, ranges: Ranges, where: Where | None, rules: EditRules, rerun: str | None
 ) -> Plan:
     plan = Plan(status)
-    for view, _ in chosen_rows(store, status, ranges, where=where, attempts=False):
+    for view, _ in chosen_rows(past_of(store), status, ranges, where=where, attempts=False):
         again = view.state in _RERUN[rerun]
         if view.state == TaskState.LEASED:
             plan.running += 1

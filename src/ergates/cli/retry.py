@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ergates.cli.chosen import matching_ids, where_option
-from ergates.cli.opened import how_to_run, opened_store, work_phase
+from ergates.cli.opened import how_to_run, opened_store, past_of, work_phase
 from ergates.cli.options import common_options, examples
 from ergates.cli.phase_change import all_option
 from ergates.cli.selected import all_of, several
@@ -39,7 +39,7 @@ def command(
         for status, ranges in several(store, tasks, everything=everything, wanted=_has_failed):
             meant = all_of(status, ranges)
             if condition is not None:
-                meant = matching_ids(store, status, ranges, _STATES, condition)
+                meant = matching_ids(past_of(store), status, ranges, _STATES, condition)
             done.append((status, store.retry(status.id, meant, SystemClock().now_ns()) if meant else 0))
         work = work_phase(store, folder)
         hints = {s.id: f"; run it: {how_to_run(store, s.id)}" if work(s) == "stopped" else "" for s, _ in done}

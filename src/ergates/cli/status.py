@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ergates.cli.jobs import choose_job, open_count, shown_phase
-from ergates.cli.opened import AnyStore, how_to_run, opened_store, work_phase
+from ergates.cli.opened import AnyStore, how_to_run, opened_store, past_of, work_phase
 from ergates.cli.options import DURATION, common_options, examples
 from ergates.cli.status_lines import job_lines, jobs_lines
 from ergates.cli.terminal import LiveArea, width_of
@@ -66,12 +66,13 @@ def _print_matching(store: AnyStore, job: str | None, condition: str, *, as_json
     where = condition_of(condition)
     status = choose_job(store, job)
     assert where is not None
+    past = past_of(store)
     if as_json:
         from ergates.cli.json_output import print_json
 
-        print_json(matching_facts(store, status, where))
+        print_json(matching_facts(past, status, where))
     else:
-        click.echo("\n".join(matching_lines(store, status, where, width_of(sys.stdout, 100))))
+        click.echo("\n".join(matching_lines(past, status, where, width_of(sys.stdout, 100))))
 
 
 def _watch(store: AnyStore, folder: Path, job: str | None, interval_ns: int) -> None:
