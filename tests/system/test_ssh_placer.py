@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -344,3 +346,18 @@ def test_an_interruption_ends_every_ssh_and_says_who_is_up(placing: Placing) -> 
     assert not ssh_processes([str(placing.folder)])
     placing.down("quick")
     placing.lan.hosts["slow"].shut_down()
+
+
+def test_a_worker_that_died_is_started_anew(placing: Placing) -> None:
+    placing.lan.host("node1")
+    (old,) = placing.up("node1")["node1"].workers
+    (worker,) = placing.roster.workers()
+    os.kill(worker.info.pid, signal.SIGKILL)
+    (placing.roster.folder / f"{old}.json").unlink()
+
+    report = placing.up("node1")["node1"]
+
+    assert report.state == "up"
+    assert report.sent_bytes == 0
+    assert report.workers != [old]
+    placing.down("node1")
