@@ -2,7 +2,8 @@
 
 A script is known to the server by its SHA-1, so a server that serves workers of two versions keeps both apart. Every script
 begins with the pieces OFTEN; `-- needs: a b` in its first line adds more. The pieces SELDOM are the body of one function that runs when
-the first of theirs is called (`S.name`): to make eighty closures costs more than a usual exchange does.
+the first of theirs is called: to make eighty closures costs as much as a usual exchange. All functions stand in one table, `S`,
+for a closure is the dearer to make the more locals of the script it captures.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ FOLDER = Path(__file__).parent / "lua"
 LAYOUT = 1
 """Version of the keys (docs/decisions/0008-redis-layout.md). Stands in base.lua as well."""
 
-OFTEN = ("base", "states", "jobs", "lanes")
-SELDOM = ("lane_changes", "tasks", "dependencies", "ring", "workers", "ending", "seeing")
+OFTEN = ("constants", "base", "states", "jobs", "lanes")
+SELDOM = ("constants", "lane_changes", "tasks", "dependencies", "ring", "workers", "ending", "seeing")
 _LOAD_WHEN_CALLED = """
 setmetatable(S, { __index = function(pieces, name)
   setmetatable(pieces, nil)

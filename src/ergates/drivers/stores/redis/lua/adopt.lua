@@ -19,7 +19,7 @@ if not w[1] and request[3] ~= '' then
   w = { 'live', request[2], '', '0' }
 end
 if w[1] ~= 'live' and w[1] ~= 'condemned' then
-  return finish(pack(taken))
+  return S.finish(pack(taken))
 end
 local carried_out = w[3] == request[5] and tonumber(w[4]) >= request[6]
 
@@ -35,22 +35,22 @@ local function adopt(job, task, lease_fence, attempt)
   local lane = S.lane_of(job, task, setback)
   if state == FRESH or state == READY then
     S.cut_range(lane, task, task)
-    lane_shrinks(job, lane, 1)
+    S.lane_shrinks(job, lane, 1)
   elseif state == DELAYED then
     call('ZREM', job.key .. ':delayed', task)
     S.note_due(job)
   end
-  set_states(job, task, task, LEASED)
-  move(job, state, LEASED, 1)
-  call('HSET', own, job.n .. ':' .. task, text(lease_fence) .. (setback and ' 1 ' or ' 0 ') .. lane)
+  S.set_states(job, task, task, LEASED)
+  S.move(job, state, LEASED, 1)
+  call('HSET', own, job.n .. ':' .. task, S.text(lease_fence) .. (setback and ' 1 ' or ' 0 ') .. lane)
   return true
 end
 
 for _, about in ipairs(request[7]) do
-  local job, task, lease_fence = load_job(about[1]), about[2], about[3]
+  local job, task, lease_fence = S.load_job(about[1]), about[2], about[3]
   if not (about[5] and carried_out) then
     local value = call('HGET', own, about[1] .. ':' .. task)
-    local stands = value and parse_lease(value) == lease_fence
+    local stands = value and S.parse_lease(value) == lease_fence
     if not stands and job and not value and task <= job.total then
       stands = adopt(job, task, lease_fence, about[4])
     end
@@ -63,7 +63,7 @@ end
 local again, blobs = {}, {}
 for i, c in ipairs(request[8]) do
   local value = call('HGET', own, c[1] .. ':' .. c[2])
-  if value and parse_lease(value) == c[3] then
+  if value and S.parse_lease(value) == c[3] then
     again[#again + 1] = c
     blobs[#again] = ARGV[i + 1]
   end
@@ -72,12 +72,12 @@ if #again > 0 then
   for i, blob in ipairs(blobs) do
     ARGV[i + 1] = blob
   end
-  local ended = commit_all(worker, w[2], again, true, 2)
+  local ended = S.commit_all(worker, w[2], again, true, 2)
   if ended > 0 then
     call('HINCRBY', W, 'revoked', -ended)
   end
   S.follow_up()
 end
-flush_jobs()
+S.flush_jobs()
 S.ring_for_new_tasks()
-return finish(pack(taken))
+return S.finish(pack(taken))

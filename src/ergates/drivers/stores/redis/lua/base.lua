@@ -3,16 +3,13 @@
 -- KEYS[1] is the queue's hash of facts, `{erg:QUEUE}:meta`; every other key begins like it, so all lie in one slot.
 -- ARGV[1] is MessagePack: {layout, run id, caller's time, its correction or false for the server's own clock, lease time,
 -- the request}. Times are microseconds: Lua counts in doubles, exact to 2^53. Numbers are handed to redis.call as they are
--- (it prints all their digits); joined into text they lose digits beyond the 14th, so `text()` is for large ones.
+-- (it prints all their digits); joined into text they lose digits beyond the 14th, so `S.text()` is for large ones.
 
 local META = KEYS[1]
 local P = string.sub(META, 1, -5)
 local call, pack, unpack_msgpack, format = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format
 local LAYOUT = 1
 local S = {} -- what is seldom needed, made when it is first called (scripts.py)
-
-local FRESH, BLOCKED, READY, DELAYED, LEASED, DONE, FAILED, CANCELLED = 0, 2, 3, 4, 5, 6, 7, 8
--- One byte for each task. FRESH is ready as it was submitted, nothing ever happened to it: its byte need not exist.
 
 local head = unpack_msgpack(ARGV[1])
 local request = head[6]
@@ -28,11 +25,11 @@ local rows, open_tasks = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
 local generation, fence = tonumber(meta[3] or 0), tonumber(meta[4] or 0)
 local meta_changes = {}
 
-local function text(number)
+function S.text(number)
   return format('%.0f', number)
 end
 
-local function set_meta(field, value)
+function S.set_meta(field, value)
   meta_changes[#meta_changes + 1] = field
   meta_changes[#meta_changes + 1] = value
 end
@@ -52,7 +49,7 @@ if head[4] then
     at = math.max(seen, head[3] + ahead)
   end
   if at ~= seen then
-    set_meta('now', at)
+    S.set_meta('now', at)
   end
 else
   local time = call('TIME')
@@ -71,21 +68,21 @@ if meta[2] ~= head[2] then
   end
 end
 
-local function new_fences(count)
+function S.new_fences(count)
   local first = fence + 1
   fence = fence + count
   return generation * 4294967296 + first
 end
 
-local function flush_meta()
+function S.flush_meta()
   if fence ~= tonumber(meta[4] or 0) then
-    set_meta('fence', fence)
+    S.set_meta('fence', fence)
   end
   if rows ~= tonumber(meta[5] or 0) then
-    set_meta('rows', rows)
+    S.set_meta('rows', rows)
   end
   if open_tasks ~= tonumber(meta[6] or 0) then
-    set_meta('open', open_tasks)
+    S.set_meta('open', open_tasks)
   end
   if #meta_changes > 0 then
     call('HSET', META, unpack(meta_changes))
@@ -93,7 +90,7 @@ local function flush_meta()
 end
 
 -- How every script ends: what changed is written, and the caller learns the correction of its clock.
-local function finish(...)
-  flush_meta()
+function S.finish(...)
+  S.flush_meta()
   return { pack(ahead), ... }
 end

@@ -3,9 +3,9 @@
 -- The answer: {where to go on, how many, tasks of the job}; where is 0 for a job that does not exist.
 
 local TASKS_AT_ONCE, PIECES_AT_ONCE, SCAN = 1000, 1000, 65536
-local job, reason = load_job(request[1]), request[4]
+local job, reason = S.load_job(request[1]), request[4]
 if not job then
-  return finish(pack({ 0, 0, 0 }))
+  return S.finish(pack({ 0, 0, 0 }))
 end
 local first, last = math.max(1, request[2]), math.min(request[3], job.total, request[2] + SCAN - 1)
 local count, pieces, singles = 0, 0, 0
@@ -33,7 +33,7 @@ local function cancel_fresh(from, to)
       end
     end
     S.cut_range(lane, start, stop)
-    lane_shrinks(job, lane, stop - start + 1)
+    S.lane_shrinks(job, lane, stop - start + 1)
     pieces = pieces + 1
     start = stop + 1
   end
@@ -45,7 +45,7 @@ local function cancel_single(task, state)
   if state == READY then
     local lane = S.lane_of(job, task, setback)
     S.cut_range(lane, task, task)
-    lane_shrinks(job, lane, 1)
+    S.lane_shrinks(job, lane, 1)
   elseif state == DELAYED then
     call('ZREM', job.key .. ':delayed', task)
   end
@@ -67,8 +67,8 @@ local function cancel_run(from, to, state)
       cancel_single(task, state)
     end
   end
-  set_states(job, from, to, CANCELLED)
-  move(job, state, CANCELLED, to - from + 1)
+  S.set_states(job, from, to, CANCELLED)
+  S.move(job, state, CANCELLED, to - from + 1)
   note_why(from, to)
   count = count + to - from + 1
   if job.levels or state ~= FRESH then
@@ -96,7 +96,7 @@ local function revoke(from, to)
   end
 end
 
-local states = first <= last and read_states(job, first, last) or ''
+local states = first <= last and S.read_states(job, first, last) or ''
 local place, any_leased = 1, false
 while place <= #states and pieces < PIECES_AT_ONCE and singles < TASKS_AT_ONCE do
   local state = string.byte(states, place)
@@ -117,12 +117,12 @@ if any_leased then
   revoke(first, first + place - 2)
 end
 S.note_due(job)
-flush_jobs()
+S.flush_jobs()
 -- The ends of what was cancelled are told only when the whole range was: else what follows would be taken for caused.
 for _, step in ipairs(steps) do
   call('RPUSH', P .. 'work', pack(step))
 end
 if #steps > 0 then
-  set_meta('work', (tonumber(meta[8] or 0)) + #steps)
+  S.set_meta('work', (tonumber(meta[8] or 0)) + #steps)
 end
-return finish(pack({ first + place - 1, count, job.total }))
+return S.finish(pack({ first + place - 1, count, job.total }))

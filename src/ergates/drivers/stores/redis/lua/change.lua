@@ -6,10 +6,10 @@
 -- are others than those seen when somebody else edited meanwhile: nothing was done, look again.
 
 local NONE, BAD = 0, 1
-local job, again = load_job(request[1]), request[3]
+local job, again = S.load_job(request[1]), request[3]
 local edits = tonumber(call('HGET', job.key, 'edits_made') or 0)
 if request[2] and request[2] ~= edits then
-  return finish(pack({ edits, {}, {} }))
+  return S.finish(pack({ edits, {}, {} }))
 end
 local changed, back = {}, {}
 
@@ -28,7 +28,7 @@ end
 
 -- Another class or priority; returns the setback that says so.
 local function put_into_class(task, about, setback, before)
-  local lane = parse_lane(S.lane_of(job, task, setback))
+  local lane = S.parse_lane(S.lane_of(job, task, setback))
   local class = about[3] > 0 and about[3] or lane.class
   local priority = about[4] or lane.priority
   if class ~= lane.class or priority ~= lane.priority then
@@ -46,7 +46,7 @@ local function change(task, about, state)
   local new_lane = S.lane_of(job, task, setback)
   if (state == FRESH or state == READY) and new_lane ~= lane then
     S.cut_range(lane, task, task)
-    lane_shrinks(job, lane, 1)
+    S.lane_shrinks(job, lane, 1)
     S.make_ready(job, task, new_lane, READY)
   end
   if about[5] > 0 then
@@ -72,10 +72,10 @@ local function run_again(task, state)
     end
   end
   if job.levels and S.read_need(job, task) > 0 then
-    set_states(job, task, task, BLOCKED)
-    move(job, state, BLOCKED, 1)
+    S.set_states(job, task, task, BLOCKED)
+    S.move(job, state, BLOCKED, 1)
   else
-    move(job, state, READY, 1)
+    S.move(job, state, READY, 1)
     S.make_ready(job, task, lane, kept and READY or FRESH)
   end
   back[#back + 1] = task
@@ -102,12 +102,12 @@ end
 S.flush_ready()
 if #back > 0 and job.phase == 'cancelled' then
   job.phase = 'active'
-  set_job(job, 'phase', 'active')
+  S.set_job(job, 'phase', 'active')
 end
 if #changed > 0 then
   edits = edits + 1
-  set_job(job, 'edits_made', edits)
+  S.set_job(job, 'edits_made', edits)
 end
-flush_jobs()
+S.flush_jobs()
 S.ring_for_new_tasks()
-return finish(pack({ edits, changed, back }))
+return S.finish(pack({ edits, changed, back }))

@@ -11,4 +11,4 @@ for i, body in ipairs(request) do
   end
   numbers[i] = tonumber(number)
 end
-return finish(pack(numbers))
+return S.finish(pack(numbers))

@@ -1,10 +1,10 @@
 -- needs:
 -- No more tasks will come. The request: the job. The answer: whether there is one.
 
-local job = load_job(request)
+local job = S.load_job(request)
 if job and job.open then
   job.open = false
-  set_job(job, 'open', '0')
-  flush_jobs()
+  S.set_job(job, 'open', '0')
+  S.flush_jobs()
 end
-return finish(job and 1 or 0)
+return S.finish(job and 1 or 0)

@@ -4,7 +4,7 @@
 
 local refused, accepted_rows, row_jobs = {}, {}, {}
 
-local function keep_row(job, name, blob)
+function S.keep_row(job, name, blob)
   local entry = accepted_rows[job.n]
   if not entry then
     entry = {}
@@ -18,19 +18,19 @@ end
 -- Runs of tasks that are done one after another are written as one.
 local done_run
 
-local function flush_done()
+function S.flush_done()
   if done_run then
-    set_states(done_run.job, done_run.first, done_run.last, DONE)
+    S.set_states(done_run.job, done_run.first, done_run.last, DONE)
     done_run = nil
   end
 end
 
-local function note_done(job, task)
-  move(job, LEASED, DONE, 1)
+function S.note_done(job, task)
+  S.move(job, LEASED, DONE, 1)
   if done_run and done_run.job == job and done_run.last + 1 == task then
     done_run.last = task
   else
-    flush_done()
+    S.flush_done()
     done_run = { job = job, first = task, last = task }
   end
   if job.levels then
@@ -38,15 +38,15 @@ local function note_done(job, task)
   end
 end
 
-local function apply(c, value, holder, host, blob, revoked_reason)
-  local job, task = load_job(c[1]), c[2]
-  local _, known, lane = parse_lease(value)
+function S.apply(c, value, holder, host, blob, revoked_reason)
+  local job, task = S.load_job(c[1]), c[2]
+  local _, known, lane = S.parse_lease(value)
   local setback = known and S.read_setback(job, task) or nil
   local attempts = setback and setback[ATTEMPTS] or 0
   if c[5] then
     attempts = attempts + 1
-    add_to_sums(job, c[5], c[6], c[7], c[8], c[9])
-    keep_row(job, holder and format('%d %s %s', task, holder, host) or task, blob)
+    S.add_to_sums(job, c[5], c[6], c[7], c[8], c[9])
+    S.keep_row(job, holder and format('%d %s %s', task, holder, host) or task, blob)
   end
   local verdict, reason = c[4], c[10]
   if revoked_reason and verdict == READY then
@@ -58,7 +58,7 @@ local function apply(c, value, holder, host, blob, revoked_reason)
     if setback or attempts ~= 1 then
       S.done_otherwise(job, task, setback, attempts)
     end
-    note_done(job, task)
+    S.note_done(job, task)
   elseif verdict == READY then
     S.take_back(job, task, c, known, lane, attempts, setback)
   else
@@ -66,7 +66,7 @@ local function apply(c, value, holder, host, blob, revoked_reason)
   end
 end
 
-local function write_rows(worker, host)
+function S.write_rows(worker, host)
   for _, job in ipairs(row_jobs) do
     local entry = accepted_rows[job.n]
     rows = rows + #entry / 2
@@ -76,7 +76,7 @@ local function write_rows(worker, host)
 end
 
 -- Returns how many of the worker's own revoked leases ended.
-local function commit_all(worker, host, commits, any_revoked, first_blob)
+function S.commit_all(worker, host, commits, any_revoked, first_blob)
   local own, fields, ended, revoked_ended = P .. 'own:' .. worker, {}, {}, {}
   for i, c in ipairs(commits) do
     fields[i] = c[1] .. ':' .. c[2]
@@ -86,19 +86,19 @@ local function commit_all(worker, host, commits, any_revoked, first_blob)
   local seen = {}
   for i, c in ipairs(commits) do
     local field, value, blob = fields[i], held[i], ARGV[first_blob + i - 1]
-    if value and not seen[field] and parse_lease(value) == c[3] then
+    if value and not seen[field] and S.parse_lease(value) == c[3] then
       seen[field] = true
       ended[#ended + 1] = field
       local reason = reasons and reasons[i] or nil
       if reason then
         revoked_ended[#revoked_ended + 1] = field
       end
-      apply(c, value, nil, nil, blob, reason)
-    elseif not S.commit_for_the_dead(field, c, blob, apply) then
+      S.apply(c, value, nil, nil, blob, reason)
+    elseif not S.commit_for_the_dead(field, c, blob) then
       refused[#refused + 1] = { c[1], c[2], c[3] }
     end
   end
-  flush_done()
+  S.flush_done()
   if ready_run then
     S.flush_ready()
   end
@@ -108,6 +108,6 @@ local function commit_all(worker, host, commits, any_revoked, first_blob)
   if #revoked_ended > 0 then
     call('HDEL', P .. 'rev:' .. worker, unpack(revoked_ended))
   end
-  write_rows(worker, host)
+  S.write_rows(worker, host)
   return #revoked_ended
 end

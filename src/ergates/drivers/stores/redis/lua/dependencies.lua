@@ -60,7 +60,7 @@ function S.step_release(job, range, block)
     S.write_need(job, task, need)
     if need == 0 and S.read_state(job, task) == BLOCKED then
       local setback = S.read_setback(job, task)
-      move(job, BLOCKED, READY, 1)
+      S.move(job, BLOCKED, READY, 1)
       S.make_ready(job, task, S.lane_of(job, task, setback), setback and READY or FRESH)
     end
   end
@@ -91,8 +91,8 @@ function S.step_cancel(job, range, block, cause, word)
       local setback = S.read_setback(job, task) or S.new_setback(0)
       setback[REASON], setback[CAUSE], setback[WORD], setback[DUE] = '', cause, word, 0
       S.write_setback(job, task, setback)
-      set_states(job, task, task, CANCELLED)
-      move(job, BLOCKED, CANCELLED, 1)
+      S.set_states(job, task, task, CANCELLED)
+      S.move(job, BLOCKED, CANCELLED, 1)
       steps[#steps + 1] = { 'bad', job.n, task, 'was cancelled' }
     end
   end
@@ -124,10 +124,10 @@ function S.step_block(job, range, block)
       else
         local lane = S.lane_of(job, task, setback)
         S.cut_range(lane, task, task)
-        lane_shrinks(job, lane, 1)
+        S.lane_shrinks(job, lane, 1)
       end
-      set_states(job, task, task, BLOCKED)
-      move(job, state, BLOCKED, 1)
+      S.set_states(job, task, task, BLOCKED)
+      S.move(job, state, BLOCKED, 1)
     end
   end
   S.next_block(job, 'block', range, block)
@@ -135,7 +135,7 @@ function S.step_block(job, range, block)
 end
 
 function S.do_step(step)
-  local kind, job = step[1], load_job(step[2])
+  local kind, job = step[1], S.load_job(step[2])
   if kind == 'done' then
     S.step_task_done(job, step[3])
   elseif kind == 'bad' then
@@ -175,7 +175,7 @@ function S.follow_up()
   end
   leave_rest()
   if left ~= left_before then
-    set_meta('work', left)
+    S.set_meta('work', left)
     meta[8] = left
   end
   return left
@@ -192,7 +192,7 @@ function S.end_badly(job, task, before, after, setback, attempts, reason)
   setback = setback or S.new_setback(attempts)
   setback[ATTEMPTS], setback[DUE], setback[REASON], setback[CAUSE], setback[WORD] = attempts, 0, reason, 0, ''
   S.write_setback(job, task, setback)
-  set_states(job, task, task, after)
-  move(job, before, after, 1)
+  S.set_states(job, task, task, after)
+  S.move(job, before, after, 1)
   S.task_ended_badly(job, task, after == FAILED and 'failed' or 'was cancelled')
 end

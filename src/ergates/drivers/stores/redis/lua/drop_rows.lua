@@ -12,4 +12,4 @@ for _, about in ipairs(request) do
     call('ZREM', P .. 'logs', about[1])
   end
 end
-return finish(0)
+return S.finish(0)

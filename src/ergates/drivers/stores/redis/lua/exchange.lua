@@ -18,7 +18,7 @@ local function set(field, value)
 end
 
 if w[1] ~= 'live' and w[1] ~= 'condemned' then
-  return finish(pack({ {}, {} }), pack({ true, {}, {}, false, 0, '' }))
+  return S.finish(pack({ {}, {} }), pack({ true, {}, {}, false, 0, '' }))
 end
 sight.host = w[2]
 if at - tonumber(w[3]) >= BEAT_EVERY_US or w[1] == 'condemned' then
@@ -39,7 +39,7 @@ local revoked_count = tonumber(w[6] or 0)
 if repeated then
   core = tonumber(w[5]) == number and call('HGET', W, 'answer') or pack({ {}, {} })
 elseif #commits > 0 then
-  revoked_count = revoked_count - commit_all(worker, w[2], commits, revoked_count > 0, 2)
+  revoked_count = revoked_count - S.commit_all(worker, w[2], commits, revoked_count > 0, 2)
 end
 if #steps > 0 or tonumber(meta[8] or 0) > 0 then
   S.follow_up()
@@ -50,7 +50,7 @@ if due[1] and tonumber(due[2]) <= at then
 end
 local leases = {}
 if not repeated then
-  leases = lease_wanted(worker, wants)
+  leases = S.lease_wanted(worker, wants)
   core = pack({ leases, refused })
   if #leases > 0 or #commits > 0 then
     set('asker', asker)
@@ -58,7 +58,7 @@ if not repeated then
     set('answer', core)
   end
 end
-flush_jobs()
+S.flush_jobs()
 
 local unfit
 if #unfit_list > 0 then
@@ -67,13 +67,13 @@ if #unfit_list > 0 then
     unfit[class] = true
   end
 end
-local offers, hidden = offers_now(asked, unfit)
+local offers, hidden = S.offers_now(asked, unfit)
 
 local revoked = {}
 if revoked_count > 0 then
   for _, field in ipairs(call('HKEYS', P .. 'rev:' .. worker)) do
     local job, task = S.parse_place(field)
-    revoked[#revoked + 1] = { job, task, (parse_lease(call('HGET', P .. 'own:' .. worker, field))) }
+    revoked[#revoked + 1] = { job, task, (S.parse_lease(call('HGET', P .. 'own:' .. worker, field))) }
   end
 end
 if revoked_count ~= tonumber(w[6] or 0) then
@@ -113,5 +113,5 @@ if next(new_ready) then
   S.ring_for_new_tasks()
 end
 local earliest = due[1] and S.next_ready(asked, due)
-local answer = { false, offers, revoked, earliest and earliest - ahead or false, count_open(asked), orders }
-return finish(core, pack(answer))
+local answer = { false, offers, revoked, earliest and earliest - ahead or false, S.count_open(asked), orders }
+return S.finish(core, pack(answer))

@@ -4,7 +4,7 @@
 -- {job, uid, task, fence, class, priority, edited, past or false, host}.
 
 local workers, gone = P .. 'workers', P .. 'gone'
-local silent = call('ZRANGEBYSCORE', workers, '-inf', '(' .. text(at - lease_us))
+local silent = call('ZRANGEBYSCORE', workers, '-inf', '(' .. S.text(at - lease_us))
 for _, about in ipairs(request) do
   if call('HGET', P .. 'w:' .. about[1], 'beat') == about[2] then
     silent[#silent + 1] = about[1]
@@ -29,11 +29,11 @@ for _, worker in ipairs(condemned) do
   local host = call('HGET', P .. 'w:' .. worker, 'host')
   for i = 1, #held, 2 do
     local number, task = S.parse_place(held[i])
-    local lease_fence, known, lane = parse_lease(held[i + 1])
-    local job, about = load_job(number), parse_lane(lane)
+    local lease_fence, known, lane = S.parse_lease(held[i + 1])
+    local job, about = S.load_job(number), S.parse_lane(lane)
     local b = known and S.read_setback(job, task)
     local past = b and { b[ATTEMPTS], b[1], b[2], b[3], b[4], b[5] } or false
     leases[#leases + 1] = { number, job.uid, task, lease_fence, about.class, about.priority, job.edits, past, host }
   end
 end
-return finish(pack(leases))
+return S.finish(pack(leases))

@@ -4,7 +4,7 @@
 -- first. The answer: 'done'; 'closed'; or 'grew' when somebody else was faster: its numbers are taken, count again.
 
 local tmp = P .. 'new:' .. request[1] .. ':'
-local job, before, total, lanes = load_job(request[2]), request[3], request[4], request[7]
+local job, before, total, lanes = S.load_job(request[2]), request[3], request[4], request[7]
 local uploaded = {}
 for _, name in ipairs(request[8]) do
   uploaded[name] = tmp .. name
@@ -13,11 +13,11 @@ for _, name in ipairs(request[8]) do
   end
 end
 if call('GET', P .. 'uid:' .. request[1]) then
-  return finish('done')
+  return S.finish('done')
 elseif not job.open then
-  return finish('closed')
+  return S.finish('closed')
 elseif job.total ~= before or job.lanes > #lanes then
-  return finish('grew')
+  return S.finish('grew')
 end
 
 local function copy_hash(name)
@@ -28,7 +28,7 @@ local function copy_hash(name)
 end
 
 local function add_lane(index, about)
-  local lane = lane_name(job.n, about[1], about[2], '')
+  local lane = S.lane_name(job.n, about[1], about[2], '')
   call('HSETNX', job.key .. ':lanes', index - 1, about[1] .. ':' .. about[2])
   if about[3] == 0 then
     return
@@ -45,7 +45,7 @@ end
 local function look_at_range(first, last)
   local open, bad, cause, word = 0, 0, nil, nil
   if first <= before then
-    local states = read_states(job, first, math.min(last, before))
+    local states = S.read_states(job, first, math.min(last, before))
     local _, done = string.gsub(states, string.char(DONE), '')
     local _, failed = string.gsub(states, '[' .. string.char(FAILED) .. string.char(CANCELLED) .. ']', '')
     open, bad = #states - done, failed
@@ -95,8 +95,8 @@ if uploaded['state'] then
 end
 job.total = total
 job.lanes = #lanes
-set_job(job, 'total', total)
-set_job(job, 'lanes', #lanes)
+S.set_job(job, 'total', total)
+S.set_job(job, 'lanes', #lanes)
 job[READY] = job[READY] + (total - before - request[5])
 job[BLOCKED] = job[BLOCKED] + request[5]
 job.touched[READY], job.touched[BLOCKED] = true, true
@@ -120,7 +120,7 @@ if request[6] ~= '' then
   end
   table.sort(list)
   job.levels = table.concat(list, ',')
-  set_job(job, 'levels', job.levels)
+  S.set_job(job, 'levels', job.levels)
   call('SETRANGE', job.key .. ':need', 4 * before, call('GET', uploaded['need']))
   add_waiters()
 elseif job.levels then
@@ -130,8 +130,8 @@ call('SET', P .. 'uid:' .. request[1], 'extended', 'EX', 3600)
 for _, name in ipairs(request[8]) do
   call('UNLINK', tmp .. name)
 end
-flush_jobs()
+S.flush_jobs()
 S.follow_up()
-flush_jobs()
+S.flush_jobs()
 S.ring_for_new_tasks()
-return finish('done')
+return S.finish('done')

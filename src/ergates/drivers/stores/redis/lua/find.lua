@@ -1,10 +1,10 @@
 -- Finding a job by its key: the newest unfinished one that was not cancelled, else (unless another shall be added) the newest one.
 
-local function find_known(key, again)
+function S.find_known(key, again)
   local numbers = call('HGET', P .. 'keys', key)
   local newest, unfinished
   for word in string.gmatch(numbers or '', '%d+') do
-    local job = load_job(tonumber(word))
+    local job = S.load_job(tonumber(word))
     if job then
       newest = job
       if not job.finished and job.phase ~= 'cancelled' then
@@ -19,8 +19,8 @@ local function find_known(key, again)
   return { job.n, job.total, unfinished ~= nil, job[DONE] }, job
 end
 
-local function take_over_limit(job, most, spec)
+function S.take_over_limit(job, most, spec)
   job.max_failed = most ~= '' and most
-  set_job(job, 'max_failed', most)
-  set_job(job, 'spec', spec)
+  S.set_job(job, 'max_failed', most)
+  S.set_job(job, 'spec', spec)
 end

@@ -7,7 +7,7 @@ local JOB_FIELDS = {
 local jobs, job_order = {}, {}
 local now_text = head[7]
 
-local function load_job(number)
+function S.load_job(number)
   local found = jobs[number]
   if found ~= nil then
     return found
@@ -33,13 +33,13 @@ local function load_job(number)
   return found
 end
 
-local function set_job(job, field, value)
+function S.set_job(job, field, value)
   job.changes[#job.changes + 1] = field
   job.changes[#job.changes + 1] = value
 end
 
 -- `count` tasks go from one state to another. FRESH counts as ready.
-local function move(job, before, after, count)
+function S.move(job, before, after, count)
   if before == FRESH then before = READY end
   if after == FRESH then after = READY end
   job[before] = job[before] - count
@@ -48,13 +48,13 @@ local function move(job, before, after, count)
 end
 
 -- Whether its tasks may be leased: active, unfinished, not stopped by too many failures.
-local function leases_out(job)
+function S.leases_out(job)
   return job.phase == 'active' and not job.finished and not (job.max_failed and job[FAILED] >= job.max_failed)
 end
 
 -- The sums of one outcome: attempts, wall and CPU time as whole seconds and the nanoseconds above them (exact beyond 2^53 ns),
 -- the highest peak, cost, and how many attempts had a cost.
-local function add_to_sums(job, outcome, wall, cpu, peak, cost)
+function S.add_to_sums(job, outcome, wall, cpu, peak, cost)
   local sum = job.sums[outcome]
   if not sum then
     local kept = call('HGET', job.key, 'o:' .. outcome)
@@ -76,26 +76,26 @@ local function add_to_sums(job, outcome, wall, cpu, peak, cost)
 end
 
 -- Write what changed of the jobs: counters, whether they are finished, whether they lease.
-local function flush_jobs()
+function S.flush_jobs()
   for _, job in ipairs(job_order) do
     for state in pairs(job.touched) do
-      set_job(job, 'c' .. state, job[state])
+      S.set_job(job, 'c' .. state, job[state])
     end
     local ended = job[DONE] + job[FAILED] + job[CANCELLED]
     open_tasks = open_tasks + (job.total - ended) - (job.total_before - job.ended_before)
     local finished = ended == job.total and not job.open
     if finished ~= (job.finished and true) then
       job.finished = finished and now_text
-      set_job(job, 'finished', job.finished or '')
+      S.set_job(job, 'finished', job.finished or '')
     end
-    local out = leases_out(job)
+    local out = S.leases_out(job)
     if out ~= job.out then
       job.out = out
-      set_job(job, 'out', out and '1' or '0')
+      S.set_job(job, 'out', out and '1' or '0')
       S.show_lanes(job, out)
     end
     for outcome, sum in pairs(job.sums) do
-      set_job(job, 'o:' .. outcome, struct.pack('<dddddddd', unpack(sum)))
+      S.set_job(job, 'o:' .. outcome, struct.pack('<dddddddd', unpack(sum)))
     end
     if #job.changes > 0 then
       call('HSET', job.key, unpack(job.changes))

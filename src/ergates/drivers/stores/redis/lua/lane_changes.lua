@@ -3,7 +3,7 @@
 function S.set_bit(job, name)
   if not job[name] then
     job[name] = true
-    set_job(job, name, '1')
+    S.set_job(job, name, '1')
   end
 end
 
@@ -14,7 +14,7 @@ function S.publish_lane(job, lane, priority)
 end
 
 function S.lane_grows(job, lane, count)
-  local about = parse_lane(lane)
+  local about = S.parse_lane(lane)
   local waiting = call('HINCRBY', P .. 'waiting', lane, count)
   if waiting == count then
     call('ZADD', job.key .. ':row', -about.priority, lane)
@@ -60,7 +60,7 @@ end
 function S.show_lanes(job, shown)
   local row = call('ZRANGE', job.key .. ':row', 0, -1)
   for _, lane in ipairs(row) do
-    local about = parse_lane(lane)
+    local about = S.parse_lane(lane)
     if shown then
       S.publish_lane(job, lane, about.priority)
       new_ready[about.class] = (new_ready[about.class] or 0) + tonumber(call('HGET', P .. 'waiting', lane))
@@ -84,7 +84,7 @@ function S.origin_lane(job, task)
   if not lane then
     local about = call('HGET', job.key .. ':lanes', index)
     local class, priority = string.match(about, '^(%d+):(%-?%d+)$')
-    lane = lane_name(job.n, tonumber(class), tonumber(priority), '')
+    lane = S.lane_name(job.n, tonumber(class), tonumber(priority), '')
     job.origins[index] = lane
   end
   return lane

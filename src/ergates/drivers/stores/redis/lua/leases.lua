@@ -4,15 +4,15 @@
 
 local OFFERS_MAX, PAGE, LEASES_MAX = 64, 64, 1000
 
-local function lanes_of_want(job, class, priority)
+function S.lanes_of_want(job, class, priority)
   if job.avoids then
-    return S.lanes_of_want(job, class, priority)
+    return S.lanes_seen(job, class, priority)
   end
-  return { lane_name(job.n, class, priority, '') }
+  return { S.lane_name(job.n, class, priority, '') }
 end
 
 -- Up to `count` ids from the front of these lanes, smallest first: a list of {first, last, lane}.
-local function take_front(lanes, count)
+function S.take_front(lanes, count)
   local ranges = {}
   for _, lane in ipairs(lanes) do
     local front = call('ZRANGE', P .. 'l:' .. lane, 0, count - 1, 'WITHSCORES')
@@ -46,26 +46,26 @@ local function take_front(lanes, count)
   return taken
 end
 
-local function lease_wanted(worker, wants)
+function S.lease_wanted(worker, wants)
   local own_args, leases, left = {}, {}, LEASES_MAX
   for _, want in ipairs(wants) do
-    local job, count = load_job(want[1]), math.min(want[4], left)
-    if job and count > 0 and leases_out(job) then
-      for _, range in ipairs(take_front(lanes_of_want(job, want[2], want[3]), count)) do
+    local job, count = S.load_job(want[1]), math.min(want[4], left)
+    if job and count > 0 and S.leases_out(job) then
+      for _, range in ipairs(S.take_front(S.lanes_of_want(job, want[2], want[3]), count)) do
         local first, last, lane = range[1], range[2], range[3]
         local size = last - first + 1
         left = left - size
-        local states = read_states(job, first, last)
+        local states = S.read_states(job, first, last)
         local pasts = string.find(states, '\3', 1, true) and S.pasts_of(job, first, last, states) or {}
-        local first_fence = new_fences(size)
+        local first_fence = S.new_fences(size)
         for i = 0, size - 1 do
           local known = string.byte(states, i + 1) == READY and ' 1 ' or ' 0 '
           own_args[#own_args + 1] = want[1] .. ':' .. (first + i)
-          own_args[#own_args + 1] = text(first_fence + i) .. known .. lane
+          own_args[#own_args + 1] = S.text(first_fence + i) .. known .. lane
         end
-        set_states(job, first, last, LEASED)
-        move(job, READY, LEASED, size)
-        lane_shrinks(job, lane, size)
+        S.set_states(job, first, last, LEASED)
+        S.move(job, READY, LEASED, size)
+        S.lane_shrinks(job, lane, size)
         leases[#leases + 1] = { job.n, job.uid, first, size, first_fence, want[2], want[3], job.edits, pasts }
       end
     end
@@ -77,7 +77,7 @@ local function lease_wanted(worker, wants)
 end
 
 -- Add what a sorted set of lanes offers to `rows`, until there are OFFERS_MAX. `hidden` notes what is unfit for this worker.
-local function scan_lanes(key, gained, unfit, rows, hidden)
+function S.scan_lanes(key, gained, unfit, rows, hidden)
   local start, row = 0, nil
   local count = 0
   while true do
@@ -87,7 +87,7 @@ local function scan_lanes(key, gained, unfit, rows, hidden)
     end
     local waiting = call('HMGET', P .. 'waiting', unpack(page))
     for i, lane in ipairs(page) do
-      local about = parse_lane(lane)
+      local about = S.parse_lane(lane)
       if unfit and unfit[about.class] then
         hidden.class = about.class
       elseif about.avoid == '' or S.sees(lane, about.avoid) then
@@ -109,18 +109,18 @@ local function scan_lanes(key, gained, unfit, rows, hidden)
   end
 end
 
-local function offers_now(asked, unfit)
+function S.offers_now(asked, unfit)
   local rows, hidden, sources = {}, {}, 0
   local by_job = asked
   if #asked == 0 then
-    scan_lanes(P .. 'offers', 0, unfit, rows, hidden)
+    S.scan_lanes(P .. 'offers', 0, unfit, rows, hidden)
     sources = 1
     by_job = call('SMEMBERS', P .. 'aging')
   end
   for _, number in ipairs(by_job) do
-    local job = load_job(tonumber(number))
+    local job = S.load_job(tonumber(number))
     if job and job.out then
-      scan_lanes(job.key .. ':row', job.aging and S.steps_gained(job) or 0, unfit, rows, hidden)
+      S.scan_lanes(job.key .. ':row', job.aging and S.steps_gained(job) or 0, unfit, rows, hidden)
       sources = sources + 1
     end
   end
@@ -135,13 +135,13 @@ local function offers_now(asked, unfit)
   return shown, hidden.class
 end
 
-local function count_open(asked)
+function S.count_open(asked)
   if #asked == 0 then
     return open_tasks
   end
   local total = 0
   for _, number in ipairs(asked) do
-    local job = load_job(number)
+    local job = S.load_job(number)
     if job then
       total = total + job.total - job[DONE] - job[FAILED] - job[CANCELLED]
     end

@@ -5,9 +5,9 @@ local W = P .. 'w:' .. request
 local host = call('HGET', W, 'host')
 if host then
   S.give_back_all(request)
-  flush_jobs()
+  S.flush_jobs()
   S.follow_up()
-  flush_jobs()
+  S.flush_jobs()
   call('HSET', W, 'standing', 'left', 'idle', '', 'beat', at)
   call('ZREM', P .. 'workers', request)
   call('ZADD', P .. 'left', at, request)
@@ -16,4 +16,4 @@ if host then
   call('DEL', P .. 'wake:' .. request)
   S.ring_for_new_tasks()
 end
-return finish(0)
+return S.finish(0)

@@ -10,4 +10,4 @@ for _, worker in ipairs(call('SMEMBERS', P .. 'h:' .. request)) do
     end
   end
 end
-return finish(pack(found))
+return S.finish(pack(found))

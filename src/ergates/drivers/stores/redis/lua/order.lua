@@ -5,8 +5,8 @@
 local W = P .. 'w:' .. request[1]
 local version = tonumber(call('HGET', W, 'version') or -1)
 if version ~= request[2] then
-  return finish(0)
+  return S.finish(0)
 end
 call('HSET', W, 'version', request[3], 'orders', request[4])
 S.ring(request[1])
-return finish(1)
+return S.finish(1)

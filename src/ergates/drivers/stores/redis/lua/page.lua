@@ -2,8 +2,8 @@
 -- What readers need of tasks first..last besides their specs. The request: {job, first, last}. The answer: the bytes of state; and
 -- {setbacks as {task, setback}, holders as {task, worker}, reasons of cancelled ranges as {first, last, reason}}.
 
-local job, first, last = load_job(request[1]), request[2], request[3]
-local states = read_states(job, first, last)
+local job, first, last = S.load_job(request[1]), request[2], request[3]
+local states = S.read_states(job, first, last)
 local changed, any_leased, any_cancelled = {}, false, false
 for i = 1, #states do
   local state = string.byte(states, i)
@@ -37,4 +37,4 @@ if any_cancelled then
     reasons[i] = unpack_msgpack(raw)
   end
 end
-return finish(states, pack({ setbacks, holders, reasons }))
+return S.finish(states, pack({ setbacks, holders, reasons }))

@@ -6,14 +6,14 @@
 local uid, tmp = request[1], P .. 'new:' .. request[1] .. ':'
 local before = call('GET', P .. 'uid:' .. uid)
 if before then
-  return finish(before)
+  return S.finish(before)
 end
-local answer = find_known(request[2], request[3])
+local answer = S.find_known(request[2], request[3])
 if answer[1] ~= 0 then
   for _, name in ipairs(request[9]) do
     call('UNLINK', tmp .. name)
   end
-  return finish(pack(answer))
+  return S.finish(pack(answer))
 end
 for _, name in ipairs(request[9]) do
   if call('EXISTS', tmp .. name) == 0 then
@@ -38,7 +38,7 @@ for _, name in ipairs(request[9]) do
   end
 end
 for index, about in ipairs(lanes) do
-  local lane = lane_name(number, about[1], about[2], '')
+  local lane = S.lane_name(number, about[1], about[2], '')
   call('HSET', key .. ':lanes', index - 1, about[1] .. ':' .. about[2])
   if about[3] > 0 then
     if type(about[4]) == 'table' then
@@ -51,10 +51,10 @@ for index, about in ipairs(lanes) do
     call('ZADD', key .. ':row', -about[2], lane)
   end
 end
-local job = load_job(number)
+local job = S.load_job(number)
 job.total_before, job.ended_before = 0, 0
-flush_jobs()
+S.flush_jobs()
 S.ring_for_new_tasks()
 answer = pack({ number, total, false, 0 })
 call('SET', P .. 'uid:' .. uid, answer, 'EX', 3600)
-return finish(answer)
+return S.finish(answer)

@@ -6,15 +6,15 @@ local KEPT_US, FORGET_AT_ONCE = 3600 * 1000000, 100
 local worker, host = request[1], request[2]
 local W = P .. 'w:' .. worker
 
-for _, old in ipairs(call('ZRANGEBYSCORE', P .. 'left', '-inf', text(at - KEPT_US), 'LIMIT', 0, FORGET_AT_ONCE)) do
+for _, old in ipairs(call('ZRANGEBYSCORE', P .. 'left', '-inf', S.text(at - KEPT_US), 'LIMIT', 0, FORGET_AT_ONCE)) do
   if call('EXISTS', P .. 'own:' .. old) == 0 then
     S.forget(old)
   end
 end
 S.give_back_all(worker)
-flush_jobs()
+S.flush_jobs()
 S.follow_up()
-flush_jobs()
+S.flush_jobs()
 local orders = call('HMGET', W, 'orders', 'version', 'host')
 if orders[3] then
   call('SREM', P .. 'h:' .. orders[3], worker)
@@ -28,4 +28,4 @@ call('SADD', P .. 'h:' .. host, worker)
 call('SREM', P .. 'idle', worker)
 call('ZREM', P .. 'left', worker)
 S.ring_for_new_tasks()
-return finish(0)
+return S.finish(0)

@@ -14,4 +14,4 @@ for _, worker in ipairs(call('ZRANGE', P .. 'roster', 0, -1)) do
     found[#found + 1] = { w[1], standing, age, call('HLEN', P .. 'own:' .. worker), w[4] or '', w[5] or '' }
   end
 end
-return finish(pack(found))
+return S.finish(pack(found))

@@ -5,7 +5,7 @@ local AVOID_FOR_LEASES = 2
 function S.others_live()
   if sight.others == nil then
     sight.others = false
-    local living = call('ZREVRANGEBYSCORE', P .. 'workers', '+inf', '(' .. text(at - lease_us))
+    local living = call('ZREVRANGEBYSCORE', P .. 'workers', '+inf', '(' .. S.text(at - lease_us))
     for _, worker in ipairs(living) do
       local about = call('HMGET', P .. 'w:' .. worker, 'host', 'standing')
       if about[1] ~= sight.host and about[2] == 'live' then
@@ -26,12 +26,12 @@ function S.sees(lane, avoid)
 end
 
 -- The lanes of one row of offers that this worker sees.
-function S.lanes_of_want(job, class, priority)
-  local lanes = { lane_name(job.n, class, priority, '') }
+function S.lanes_seen(job, class, priority)
+  local lanes = { S.lane_name(job.n, class, priority, '') }
   if job.avoids then
     local prefix = lanes[1]
     for _, lane in ipairs(call('ZRANGEBYSCORE', job.key .. ':row', -priority, -priority)) do
-      if lane ~= prefix and string.sub(lane, 1, #prefix) == prefix and S.sees(lane, parse_lane(lane).avoid) then
+      if lane ~= prefix and string.sub(lane, 1, #prefix) == prefix and S.sees(lane, S.parse_lane(lane).avoid) then
         lanes[#lanes + 1] = lane
       end
     end
@@ -73,7 +73,7 @@ function S.next_ready(asked, due)
   local earliest
   if #asked > 0 then
     for _, number in ipairs(asked) do
-      local job = load_job(number)
+      local job = S.load_job(number)
       local score = job and job.out and call('ZSCORE', P .. 'due', number)
       if score and (not earliest or tonumber(score) < earliest) then
         earliest = tonumber(score)
@@ -83,7 +83,7 @@ function S.next_ready(asked, due)
   end
   local place = 0
   while due[1] do
-    if load_job(tonumber(due[1])).out then
+    if S.load_job(tonumber(due[1])).out then
       return tonumber(due[2])
     end
     place = place + 1

@@ -1,23 +1,21 @@
 -- What the hot call needs of tasks and workers: bytes of state, what a lease says, and what is gathered until it is written.
 
--- Places in a setback, see tasks.lua.
-local ATTEMPTS, CLASS, PRIORITY, AVOID, DUE, REASON, CAUSE, WORD = 6, 7, 8, 9, 10, 11, 12, 13
 local ready_run -- tasks that became ready one after another, see tasks.lua
 local steps = {} -- what follows from tasks that ended, see dependencies.lua
 local new_ready = {} -- class -> how many tasks became ready for somebody in this script, see ring.lua
 local sight = { host = '', others = nil } -- what the asking worker may see, see seeing.lua
 
-local function set_states(job, first, last, state)
+function S.set_states(job, first, last, state)
   call('SETRANGE', job.key .. ':state', first - 1, string.rep(string.char(state), last - first + 1))
 end
 
 -- States of tasks first..last as a string; what was never written is FRESH.
-local function read_states(job, first, last)
+function S.read_states(job, first, last)
   local states = call('GETRANGE', job.key .. ':state', first - 1, last - 1)
   return states .. string.rep('\0', last - first + 1 - #states)
 end
 
-local function parse_lease(value)
+function S.parse_lease(value)
   local number, known, lane = string.match(value, '^(%d+) (%d) (.*)$')
   return tonumber(number), known == '1', lane
 end

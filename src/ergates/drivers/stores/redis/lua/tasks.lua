@@ -28,7 +28,7 @@ end
 
 function S.lane_of(job, task, setback)
   if setback and setback[CLASS] > 0 then
-    return lane_name(job.n, setback[CLASS], setback[PRIORITY], setback[AVOID])
+    return S.lane_name(job.n, setback[CLASS], setback[PRIORITY], setback[AVOID])
   end
   return S.origin_lane(job, task)
 end
@@ -57,7 +57,7 @@ function S.flush_ready()
     ready_run = nil
     S.put_range(run.lane, run.first, run.last)
     S.lane_grows(run.job, run.lane, run.last - run.first + 1)
-    set_states(run.job, run.first, run.last, run.state)
+    S.set_states(run.job, run.first, run.last, run.state)
   end
 end
 
@@ -84,7 +84,7 @@ end
 function S.wake_delayed(budget)
   local due = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
   while due[1] and tonumber(due[2]) <= at and budget > 0 do
-    local job = load_job(tonumber(due[1]))
+    local job = S.load_job(tonumber(due[1]))
     local tasks = call('ZRANGEBYSCORE', job.key .. ':delayed', '-inf', at, 'LIMIT', 0, budget)
     budget = budget - #tasks
     for _, member in ipairs(tasks) do
@@ -92,7 +92,7 @@ function S.wake_delayed(budget)
       local setback = S.read_setback(job, task)
       setback[DUE] = 0
       S.write_setback(job, task, setback)
-      move(job, DELAYED, READY, 1)
+      S.move(job, DELAYED, READY, 1)
       S.make_ready(job, task, S.lane_of(job, task, setback), READY)
     end
     S.flush_ready()

@@ -15,14 +15,14 @@ function S.give_back_all(worker)
   local held = call('HGETALL', own)
   for i = 1, #held, 2 do
     local number, task = S.parse_place(held[i])
-    local _, known, lane = parse_lease(held[i + 1])
-    local job = load_job(number)
+    local _, known, lane = S.parse_lease(held[i + 1])
+    local job = S.load_job(number)
     local reason = call('HGET', revoked, held[i])
     if reason then
       local setback = known and S.read_setback(job, task)
       S.end_badly(job, task, LEASED, CANCELLED, setback, setback and setback[ATTEMPTS] or 0, reason)
     else
-      move(job, LEASED, READY, 1)
+      S.move(job, LEASED, READY, 1)
       S.make_ready(job, task, lane, known and READY or FRESH)
     end
   end
@@ -35,7 +35,7 @@ end
 function S.reap_holder(field, lease_fence)
   for _, worker in ipairs(call('SMEMBERS', P .. 'gone')) do
     local value = call('HGET', P .. 'own:' .. worker, field)
-    if value and parse_lease(value) == lease_fence then
+    if value and S.parse_lease(value) == lease_fence then
       call('HSET', P .. 'w:' .. worker, 'standing', 'reaped')
       call('ZADD', P .. 'left', at, worker)
       return worker, value
