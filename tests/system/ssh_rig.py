@@ -166,6 +166,9 @@ class SshLan:
     def remove(self) -> None:
         for host in self.hosts.values():
             host.remove()
+        for line in run("ip", "netns", "list").splitlines():
+            if line.startswith(self.prefix):  # of a host that could not be made
+                run("ip", "netns", "delete", line.split()[0])
 
 
 def run(*command: str, env: Mapping[str, str] | None = None) -> str:
