@@ -108,14 +108,16 @@ def test_tasks_are_handed_back_before_the_walltime(cluster: Cluster) -> None:
 
 def test_a_lost_node_and_a_cancelled_worker_lose_no_task(cluster: Cluster) -> None:
     job = cluster.submit(*(f"sleep 3; : {number}" for number in range(10)))
-    cluster("worker", "slurm", "up", "--nodes=3", "--time=10m", "--idle-timeout=2s")
+    cluster(
+        "worker", "slurm", "up", "--nodes=3", "--time=10m", "--idle-timeout=50s"
+    )  # longer than a dead worker's lease
     cluster.slurm.eventually(lambda: cluster.counts(job).get("leased", 0) >= 6, "all three work")
     crashed, cancelled, _ = cluster.allocations()
     cluster.slurm.crash(crashed["node"])
     cluster.slurm.declare_down(crashed["node"])
     cluster.slurm("scancel", cancelled["allocation"])
     cluster("wait", job)
-    assert cluster.counts(job) == {"done": 10}
+    assert cluster.counts(job) == {"done": 10}, cluster.rows(job)
     assert cluster.all_ended() == {"NODE_FAIL": 1, "CANCELLED": 1, "COMPLETED": 1}
 
 
@@ -157,7 +159,7 @@ def test_down_drains_and_now_gives_back(cluster: Cluster) -> None:
     assert b"ended 5 allocations" in down.out
     assert cluster.counts(job) == {"done": 4}, "what ran was let end"
     states = cluster.all_ended()
-    assert states["COMPLETED"] >= 2 and states["COMPLETED"] + states["CANCELLED"] == 5
+    assert states["COMPLETED"] == 3 and states["CANCELLED"] >= 1, states
     job = cluster.submit("sleep 1000; : e")
     cluster("worker", "slurm", "up", "--nodes=1", "--time=10m", "--idle-timeout=1h")
     cluster.slurm.eventually(lambda: cluster.counts(job).get("leased", 0) == 1, "it runs")

@@ -1,7 +1,8 @@
 """A worker of a cluster: takes tasks of any job (or of some) from a store on another machine, until it is told to stop.
 
-The first INT or TERM drains, the second gives back at once, as in `erg run`. It also ends when its allocation does, when
-nothing is left, or when nothing has come for a while, as its options say.
+The first INT or TERM drains, the second gives back at once, as in `erg run`; in an allocation of a batch system, which kills
+soon after, the first one does. It also ends when its allocation does, when nothing is left, or when nothing has come for a
+while, as its options say.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Literal, Protocol
 from ergates import __version__
 from ergates.agent.build_worker import Placing, build_worker
 from ergates.agent.exchanging import FAR, Rhythm, Store
+from ergates.agent.judging import shares_its_end
 from ergates.agent.limits import LOOK_NS, Limits, NodeFile
 from ergates.agent.peers import Peers
 from ergates.agent.settings import RunSettings
@@ -154,7 +156,8 @@ class _ClusterWorker:
             worker.step(self._step_s())
             now = self._clock.now_ns()
             if signals.count:
-                self._stop("drained" if signals.count == 1 else "given_back", give_back=signals.count > 1)
+                give_back = signals.count > 1 or shares_its_end(self._settings.placed_by)
+                self._stop("given_back" if give_back else "drained", give_back=give_back)
             self._mind_time(now)
             self._mind_node_file(now)
             if worker.busy and not (self._given_back and worker.stuck):

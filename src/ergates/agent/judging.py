@@ -13,6 +13,7 @@ from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.job import JobSpec
 from ergates.cluster.node import WorkerInfo
 from ergates.cluster.task import JobId
+from ergates.drivers.placers.slurm_records import PLACED_BY
 from ergates.taskqueue.launching import Ended
 from ergates.taskqueue.node_events import GiveBack
 from ergates.taskqueue.retry import judge
@@ -43,7 +44,7 @@ class Judging:
         """Of an attempt that ran, or should have."""
         lease, info = running.lease, self._info()
         peak = peak_of(ended, running.sampled_bytes, running.samples)
-        outcome = outcome_of(ended, running.order)
+        outcome = outcome_of(ended, running.order, shared_end=shares_its_end(info.placed_by))
         wall_ns = max(0, ended.ended_ns - ended.started_ns) if ended.started_ns else 0
         cost = cost_of(
             wall_ns,
@@ -94,3 +95,8 @@ class Judging:
             largest_bytes=None if peers is None else max(peers.largest_bytes, info.capacity.memory_bytes),
             elsewhere=peers is not None and peers.on_other_hosts > 0,
         )
+
+
+def shares_its_end(placed_by: str) -> bool:
+    """Whether what ends this worker (a batch system) ends its tasks by the same signal, and kills all soon after."""
+    return placed_by.startswith(PLACED_BY)

@@ -24,8 +24,15 @@ _OUTCOME_OF_ORDER: dict[type[Order], Outcome] = {
 }
 
 
-def outcome_of(ended: Ended, order: Order | None) -> Outcome:
-    """Name the end of one attempt."""
+def outcome_of(ended: Ended, order: Order | None, *, shared_end: bool = False) -> Outcome:
+    """Name the end of one attempt.
+
+    Args:
+        ended: what the launcher saw.
+        order: what we had told it.
+        shared_end: whether a batch system sends TERM to tasks as well as to us when it ends us: then a task that died
+            of TERM, or left with the exit code for it, did not fail, it was lost with us.
+    """
     if ended.exit_code == 0 and not ended.disk_full:
         return Outcome.SUCCEEDED
     if order is not None and (ended.killed or ended.lost or ended.signal is not None):
@@ -40,6 +47,8 @@ def outcome_of(ended: Ended, order: Order | None) -> Outcome:
         return Outcome.TIMED_OUT
     if ended.oom_killed:
         return Outcome.OOM_KILLED
+    if shared_end and (ended.signal == signal.SIGTERM or ended.exit_code == 128 + signal.SIGTERM):
+        return Outcome.LOST
     return Outcome.SIGNALLED if ended.signal is not None else Outcome.FAILED
 
 
@@ -58,6 +67,8 @@ def reason_of(ended: Ended, outcome: Outcome, order: Order | None, peak_bytes: i
             return f"ended by signal {ended.signal} ({_signal_name(ended.signal)})"
         case Outcome.FAILED:
             return f"exit code {ended.exit_code}"
+        case Outcome.LOST if not ended.lost:
+            return "ended by SIGTERM, as a batch system ends everything in an allocation"
         case _:
             return ended.error or outcome.value
 

@@ -43,6 +43,20 @@ def test_every_end_has_its_name(facts: dict[str, object], order: Order | None, e
     assert outcome_of(ended(**facts), order) is expected
 
 
+@pytest.mark.parametrize("facts", [{"signal": 15}, {"exit_code": 143}])
+def test_what_a_batch_system_ends_together_with_us_did_not_fail(facts: dict[str, object]) -> None:
+    outcome = outcome_of(ended(**facts), None, shared_end=True)
+    assert outcome is Outcome.LOST
+    assert "batch system" in reason_of(ended(**facts), outcome, None, 0, None)
+    assert outcome_of(ended(**facts), None) in (Outcome.SIGNALLED, Outcome.FAILED)
+
+
+def test_other_ends_in_an_allocation_mean_what_they_mean_elsewhere() -> None:
+    assert outcome_of(ended(exit_code=1), None, shared_end=True) is Outcome.FAILED
+    assert outcome_of(ended(signal=11), None, shared_end=True) is Outcome.SIGNALLED
+    assert outcome_of(ended(signal=15, timed_out=True), None, shared_end=True) is Outcome.TIMED_OUT
+
+
 def test_a_task_that_finished_before_our_signal_has_succeeded() -> None:
     assert outcome_of(ended(exit_code=0), EVICT) is Outcome.SUCCEEDED
 
