@@ -77,7 +77,7 @@ def _rows(
     *,
     edited_before: bool,
 ) -> tuple[list[Any], list[bytes]]:
-    rewritten = [task for task in tasks if task in wanted and _rewrites(wanted[task])]
+    rewritten = [task for task in sorted(tasks) if task in wanted and _rewrites(wanted[task])]
     specs = session.specs(job, uid, rewritten, edited=edited_before)
     rows, blobs = [], []
     for task in tasks:

@@ -1,8 +1,8 @@
 """One connection to the server: calls scripts, speaks raw commands, notices that another server process answers.
 
-The client library makes the connection (TLS, login, Sentinels); what goes over it is written and read here without the
-library's own retries and locks, for these would double the time of the hot call. A connection belongs to one thread. When a
-call fails it is closed, and the next call opens it again.
+The client library makes the connection (TLS, login, Sentinels); what goes over it then is written and read here on its socket,
+without the library's retries, locks and checks, for these would double the time of the hot call. A connection belongs to one
+thread. When a call fails it is closed, and the next call opens it again.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import hiredis
 import redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import RedisError, ResponseError
 
 from ergates.drivers.stores.redis.errors import in_words, too_old
 from ergates.drivers.stores.redis.scripts import Script
@@ -20,6 +22,7 @@ from ergates.errors import StoreError
 
 MAJOR_MIN = 7
 ANSWER_LATE_S = 10
+RECEIVE_BYTES = 256 * 1024
 Arg = bytes | str | int | float
 
 
@@ -30,6 +33,8 @@ class RedisConnection:
         self._factory = factory
         self._client: redis.Redis | None = None
         self._raw: Any = None
+        self._socket: Any = None
+        self._reader = _new_reader()
         self._queue = queue
         self.run_id = ""
         self.where = f"queue {queue!r}"
@@ -39,7 +44,7 @@ class RedisConnection:
         if self._client is not None:
             self._client.close()
             self._client.connection_pool.disconnect()
-        self._client, self._raw = None, None
+        self._client, self._raw, self._socket = None, None, None
 
     def open(self) -> None:
         """Make sure that there is a connection, and know which server process answers (`run_id`).
@@ -54,8 +59,9 @@ class RedisConnection:
             self._client = self._factory()
             self._raw = self._client.connection_pool.get_connection()
             self.where = _place(self._raw, self._queue)
-            self._raw.send_command("INFO", "server")
-            info = dict(line.split(b":", 1) for line in self._raw.read_response().splitlines() if b":" in line)
+            self._socket, self._reader = self._raw._sock, _new_reader()
+            lines = self._ask("INFO", "server").splitlines()
+            info = dict(line.split(b":", 1) for line in lines if b":" in line)
         except (RedisError, OSError) as error:
             self.close()
             raise in_words(error, self.where) from error
@@ -76,7 +82,9 @@ class RedisConnection:
         try:
             try:
                 return self._ask("EVALSHA", script.sha, 1, key, *args)
-            except NoScriptError:
+            except ResponseError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
                 return self._ask("EVAL", script.source, 1, key, *args)
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
@@ -93,15 +101,14 @@ class RedisConnection:
         """Wait until something is pushed to a list, and take it; False when nothing was for so long."""
         self.open()
         try:
-            self._raw.send_packed_command(self._raw.pack_command("BLPOP", key, block_s), check_health=False)
-            return self._raw.read_response(timeout=block_s + ANSWER_LATE_S) is not None
+            self._socket.settimeout(block_s + ANSWER_LATE_S)
+            return self._ask("BLPOP", key, block_s) is not None
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
 
     def interrupt(self) -> None:
         """From another thread: whatever is under way fails."""
-        raw = self._raw
-        connected = None if raw is None else raw._sock
+        connected = self._socket
         if connected is not None:
             try:
                 connected.shutdown(socket.SHUT_RDWR)
@@ -114,9 +121,8 @@ class RedisConnection:
             return []
         self.open()
         try:
-            packed = [piece for command in commands for piece in self._raw.pack_command(*command)]
-            self._raw.send_packed_command([b"".join(packed)], check_health=False)
-            answers = [self._one_answer() for _ in commands]
+            self._socket.sendall(b"".join(hiredis.pack_command(tuple(command)) for command in commands))
+            answers = [self._answer() for _ in commands]
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
         for answer in answers:
@@ -125,21 +131,33 @@ class RedisConnection:
         return answers
 
     def _ask(self, *args: Arg) -> Any:
-        raw = self._raw
-        raw.send_packed_command(raw.pack_command(*args), check_health=False)
-        return raw.read_response()
+        self._socket.sendall(hiredis.pack_command(args))
+        answer = self._answer()
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
 
-    def _one_answer(self) -> Any:
-        try:
-            return self._raw.read_response()
-        except ResponseError as error:
-            return error
+    def _answer(self) -> Any:
+        """The next answer; an error that the server answered is returned."""
+        reader = self._reader
+        answer = reader.gets()
+        while answer is False:
+            data = self._socket.recv(RECEIVE_BYTES)
+            if not data:
+                raise Disconnected("the server closed the connection")
+            reader.feed(data)
+            answer = reader.gets()
+        return answer
 
     def _failed(self, error: Exception) -> Exception:
         found = in_words(error, self.where)
         if not isinstance(error, ResponseError) or type(found) is not StoreError:
             self.close()  # also after READONLY and the like: the next call looks for the master again
         return found
+
+
+def _new_reader() -> hiredis.Reader:
+    return hiredis.Reader(protocolError=Disconnected, replyError=ResponseError)
 
 
 def _place(raw: Any, queue: str) -> str:

@@ -45,6 +45,10 @@ def _answered(text: str, where: str) -> ErgatesError:
             f"{where}: the store's layout is version {rest}, this Ergates reads version {LAYOUT}"
             f"\n  hint: it takes {side}; all workers of a queue need the same"
         )
+    if code == "NOPERM":
+        return in_words(said.NoPermissionError(rest), where)
+    if code in ("NOAUTH", "WRONGPASS"):
+        return in_words(said.AuthenticationError(rest), where)
     if code == "MISCONF" or "No space left" in text:
         return StoreFullError(
             f"{where}: the server cannot write to its disk. Nothing was changed\n  hint: free some space there ({rest})"

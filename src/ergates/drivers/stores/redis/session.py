@@ -17,7 +17,7 @@ import redis
 
 from ergates.clock import SystemClock
 from ergates.cluster.task import Requirement, TaskSpec
-from ergates.drivers.stores.redis.chunks import ChunkCache, decode_part, decode_specs, parts_of, place_of
+from ergates.drivers.stores.redis.chunks import CHUNK_TASKS, ChunkCache, decode_part, decode_specs, parts_of, place_of
 from ergates.drivers.stores.redis.connection import RedisConnection
 from ergates.drivers.stores.redis.names import to_json
 from ergates.drivers.stores.redis.scripts import LAYOUT, script
@@ -133,7 +133,13 @@ class Session:
     # --- commands ---------------------------------------------------------------------------------
 
     def specs(self, job: int, uid: str, tasks: Sequence[int], *, edited: bool) -> dict[int, TaskSpec]:
-        """What was submitted as these tasks, or what it was changed to."""
+        """What was submitted as these tasks (ascending), or what it was changed to."""
+        if tasks and not edited:  # the usual case: some tasks of one chunk that was met before
+            number, place = place_of(tasks[0])
+            kept = self._mine.cache.get(uid, str(number)) if self._mine.connection is not None else None
+            if type(kept) is list and place_of(tasks[-1])[0] == number and place_of(tasks[-1])[1] < len(kept):
+                before = number * CHUNK_TASKS + 1
+                return {task: kept[task - before] for task in tasks}
         fields = {task: str(place_of(task)[0]) for task in tasks}
         found = self._chunks(job, uid, set(fields.values()))
         places = {}
