@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hiredis
 import pytest
 from redis_rig import Server, free_port, serving
 
@@ -44,16 +45,15 @@ def refused(text: str, kind: type[ErgatesError], *said: str, password: str = "")
 
 
 @contextmanager
-def answering(*answers: bytes, speaks_first: bool = False) -> Iterator[int]:
-    """Something else listens: it answers each request with the next of these bytes, and hangs up. Its port."""
+def answering(answer: bytes, *, speaks_first: bool = False) -> Iterator[int]:
+    """Something else listens: it answers the first request with these bytes, and hangs up. Its port."""
 
     def serve() -> None:
         with listener, listener.accept()[0] as connection:
             connection.settimeout(20)
-            for answer in answers:
-                if not speaks_first:
-                    connection.recv(65536)
-                connection.sendall(answer)
+            if not speaks_first:
+                connection.recv(65536)
+            connection.sendall(answer)
 
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=serve)
@@ -129,19 +129,34 @@ def test_something_that_hangs_up() -> None:
         refused(f"redis://127.0.0.1:{port}", StoreUnavailableError, "expected: Redis or Valkey", "then rediss://")
 
 
-def info(text: str) -> bytes:
-    return f"${len(text)}\r\n{text}\r\n".encode()
+@contextmanager
+def pretending(answer: bytes) -> Iterator[int]:
+    """A server of our own making that answers INFO with these bytes, everything else with OK. Its port."""
+
+    def serve() -> None:
+        requests = hiredis.Reader()
+        with listener, listener.accept()[0] as connection:
+            connection.settimeout(20)
+            while data := connection.recv(65536):
+                requests.feed(data)
+                while command := requests.gets():
+                    connection.sendall(answer if command[0] == b"INFO" else b"+OK\r\n")
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield listener.getsockname()[1]
+    thread.join()
 
 
 def test_an_old_server() -> None:
-    old = "# Server\r\nredis_version:6.0.16\r\nredis_mode:standalone\r\n"
-    with answering(b"+OK\r\n", b"-ERR unknown\r\n-ERR unknown\r\n", info(old), info(old)) as port:
+    text = "# Server\r\nredis_version:6.0.16\r\nredis_mode:standalone\r\n"
+    with pretending(f"${len(text)}\r\n{text}\r\n".encode()) as port:
         refused(f"redis://127.0.0.1:{port}", StoreError, "version 6.0.16", "Redis 7 or newer")
 
 
 def test_a_server_that_is_loading() -> None:
-    busy = b"-LOADING Redis is loading the dataset in memory\r\n"
-    with answering(b"+OK\r\n", b"+OK\r\n", b"+OK\r\n", busy) as port:
+    with pretending(b"-LOADING Redis is loading the dataset in memory\r\n") as port:
         refused(f"redis://127.0.0.1:{port}", StoreUnavailableError, "still loading")
 
 
