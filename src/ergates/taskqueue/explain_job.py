@@ -53,13 +53,16 @@ class _Class(Struct, frozen=True):
     lacking: tuple[Lack, ...] = ()
 
 
-def blocked(offers: Iterable[Offer], workers: Iterable[WorkerStatus], now_ns: int) -> tuple[Blocked, ...]:
+def blocked(
+    offers: Iterable[Offer], workers: Iterable[WorkerStatus], now_ns: int, *, gangs: bool = False
+) -> tuple[Blocked, ...]:
     """What blocks the tasks that are ready, most tasks first.
 
     Args:
         offers: what waits, by class and priority.
         workers: as the store knows them; those that are not live do not count.
         now_ns: for workers that end.
+        gangs: whether the workers start tasks on several nodes together (`NodeSettings.gangs`).
     """
     live = tuple(worker for worker in workers if worker.standing == "live")
     waiting: Counter[Requirement] = Counter()
@@ -68,9 +71,9 @@ def blocked(offers: Iterable[Offer], workers: Iterable[WorkerStatus], now_ns: in
     groups: dict[tuple[str, bool, tuple[str, ...]], list[_Class]] = {}
     for requirement, tasks in waiting.items():
         if tasks > 0:
-            found = _classify(requirement, tasks, live, now_ns)
+            found = _classify(requirement, tasks, live, now_ns, gangs)
             groups.setdefault((found.resource, bool(found.capable), _hosts(found.capable)), []).append(found)
-    told = [_told(classes, live, now_ns) for classes in groups.values()]
+    told = [_told(classes, live, now_ns, gangs) for classes in groups.values()]
     return tuple(sorted(told, key=lambda each: (-each.tasks, each.resource, each.sentence)))
 
 
@@ -106,9 +109,11 @@ def explain_job(status: JobStatus, found: Sequence[Blocked], *, ahead: int = 0) 
 # --- one class --------------------------------------------------------------------------------------------------------
 
 
-def _classify(requirement: Requirement, tasks: int, live: tuple[WorkerStatus, ...], now_ns: int) -> _Class:
+def _classify(requirement: Requirement, tasks: int, live: tuple[WorkerStatus, ...], now_ns: int, gangs: bool) -> _Class:
     if not live:
         return _Class(requirement, tasks, "workers", ())
+    if requirement.nodes > 1 and not gangs:
+        return _Class(requirement, tasks, "nodes", ())
     found = [
         (worker, lacks(requirement, Slots(_capacity(worker)), left_ns=_left_ns(worker, now_ns))) for worker in live
     ]
@@ -173,10 +178,10 @@ def _left_ns(worker: WorkerStatus, now_ns: int) -> int | None:
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
-def _told(classes: Sequence[_Class], live: tuple[WorkerStatus, ...], now_ns: int) -> Blocked:
+def _told(classes: Sequence[_Class], live: tuple[WorkerStatus, ...], now_ns: int, gangs: bool) -> Blocked:
     first = classes[0]
     tasks = sum(each.tasks for each in classes)
-    words = _busy(first, classes, tasks) if first.capable else _impossible(classes, tasks, live, now_ns)
+    words = _busy(first, classes, tasks) if first.capable else _impossible(classes, tasks, live, now_ns, gangs)
     paths = sorted({path for each in classes for path in each.requirement.paths})
     if paths and first.resource in (NOTHING, "cpus"):
         words += f" They need {_some(paths)}: only the workers know whether it is there."
@@ -189,7 +194,7 @@ def _told(classes: Sequence[_Class], live: tuple[WorkerStatus, ...], now_ns: int
     )
 
 
-def _impossible(classes: Sequence[_Class], tasks: int, live: tuple[WorkerStatus, ...], now_ns: int) -> str:
+def _impossible(classes: Sequence[_Class], tasks: int, live: tuple[WorkerStatus, ...], now_ns: int, gangs: bool) -> str:
     """No live node could hold them."""
     first, resource = classes[0], classes[0].resource
     who = f"{_tasks(tasks)} {_form(tasks, 'needs', 'need')}"
@@ -198,6 +203,8 @@ def _impossible(classes: Sequence[_Class], tasks: int, live: tuple[WorkerStatus,
         return f"{_tasks(tasks)} {_waits(tasks)}: no worker is live."
     if resource == "nodes":
         wanted = max(each.requirement.nodes for each in classes)
+        if not gangs:
+            return f"{who} {wanted} nodes at once: the live workers start tasks on one node only."
         return f"{who} {wanted} nodes at once: of the {len(live)} live workers, fewer can hold a member each."
     if resource == "memory":
         host, most = max(((host, one.memory_bytes) for host, one in capacities), key=lambda pair: pair[1])

@@ -102,9 +102,7 @@ class NodePolicy:
         self.capacity, self.settings = capacity, settings
         self.memory = MemoryModel(capacity.memory_bytes, settings)
         self.memory.recall(history)
-        self.state = NodeState(
-            capacity, pin=settings.pin, jobs=settings.jobs, ends_ns=ends_ns, gangs=not settings.refuse_unfit
-        )
+        self.state = NodeState(capacity, pin=settings.pin, jobs=settings.jobs, ends_ns=ends_ns, gangs=settings.gangs)
         self.admission = Admission(capacity.memory_bytes, settings)
         self._waits = OffersKnown(self.state, refuse_unfit=settings.refuse_unfit)
         self._offers: list[Offer] = []

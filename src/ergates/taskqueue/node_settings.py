@@ -45,6 +45,7 @@ class NodeSettings:
             a cluster holds ready another cannot run.
         hand_back_after_ns: a staged task that found no room for so long goes back; None keeps it (one machine).
         refuse_unfit: lease and refuse what can never fit here (one machine); a cluster leaves it to other nodes.
+        gangs: the store starts tasks on several nodes together; else a task that needs several is unfit.
         jobs: attempts at once at most (`-j`); None leaves it to cores and memory.
         pin: give each attempt its own cores.
     """
@@ -77,6 +78,7 @@ class NodeSettings:
     ahead_wall_ns: Nanoseconds | None = None
     hand_back_after_ns: Nanoseconds | None = None
     refuse_unfit: bool = True
+    gangs: bool = False
     jobs: int | None = None
     pin: bool = False
     growth_worth_noting_bytes: Bytes = Bytes(2 * MIB)

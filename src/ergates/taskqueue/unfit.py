@@ -50,7 +50,7 @@ def lacks(
     found = []
     capacity = slots.capacity
     if requirement.nodes > 1 and not gangs:
-        words = f"needs {requirement.nodes} nodes at once; this is one machine without a cluster's store"
+        words = f"needs {requirement.nodes} nodes at once; this worker starts tasks on one node only"
         found.append(Lack("nodes", words))
     if requirement.memory_bytes > capacity.memory_bytes:
         needed, there = format_bytes(requirement.memory_bytes), format_bytes(capacity.memory_bytes)

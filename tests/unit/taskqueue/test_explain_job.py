@@ -139,11 +139,17 @@ def test_orders_count() -> None:
 
 def test_gangs_need_enough_nodes() -> None:
     three = [worker("a"), worker("b"), worker("c", held=8)]
-    assert only(*three, nodes=4).sentence == (
-        "3 tasks need 4 nodes at once: of the 3 live workers, fewer can hold a member each."
-    )
-    assert only(*three, nodes=2).resource == NOTHING
-    assert only(*three, nodes=3).sentence.startswith("3 tasks wait for 3 free nodes at once")
+
+    def said(nodes: int, *, gangs: bool = True) -> Blocked:
+        (found,) = blocked([offer(3, nodes=nodes)], three, NOW, gangs=gangs)
+        return found
+
+    assert said(4).sentence == "3 tasks need 4 nodes at once: of the 3 live workers, fewer can hold a member each."
+    assert said(2).resource == NOTHING
+    assert said(3).sentence.startswith("3 tasks wait for 3 free nodes at once")
+    alone = said(2, gangs=False)
+    assert (alone.resource, alone.possible) == ("nodes", False)
+    assert alone.sentence == "3 tasks need 2 nodes at once: the live workers start tasks on one node only."
 
 
 def test_paths_are_named_but_not_judged() -> None:
@@ -191,7 +197,7 @@ def test_one_task_of_a_cluster() -> None:
         spec=TaskSpec(
             command="sim",
             requirement=Requirement(
-                resources=(("gpus", 1),), labels=(("arch", "x86"),), paths=("/d",), nodes=2,
+                resources=(("gpus", 1),), labels=(("arch", "x86"),), paths=("/d",),
                 min_time_ns=Nanoseconds(60 * SECOND_NS), alternatives=(Alternative(),),
             ),
         ),
@@ -199,7 +205,7 @@ def test_one_task_of_a_cluster() -> None:
     said = explain(task, (), now_ns=NOW, workers=[worker("a", arch="arm", gpus=1)])
     assert said == [
         "It is ready. It needs the label arch=x86: live nodes have arch=arm.",
-        "It needs 1 core, gpus=1, 2 such nodes at once, the label arch=x86, the path /d,"
+        "It needs 1 core, gpus=1, the label arch=x86, the path /d,"
         " a worker that lives 1 min 00 s more; of cores and resources also 1 core.",
     ]
     assert explain(task, (), now_ns=NOW, workers=[worker("a", standing="left")])[0].endswith("could take it.")

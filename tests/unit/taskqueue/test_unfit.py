@@ -159,12 +159,20 @@ def test_one_machine_refuses_and_a_cluster_hands_back(name: str) -> None:
         for action in alone.handle(TasksLeased(leases=(lease(2, Requirement(nodes=2)),)), NOW)
         if isinstance(action, RefuseTask)
     ]
-    assert gang.reason == "needs 2 nodes at once; this is one machine without a cluster's store"
+    assert gang.reason == "needs 2 nodes at once; this worker starts tasks on one node only"
     assert alone.unfit_classes(NOW) == ()
     member = make_policy(name, NODE, CLUSTER)  # its label was changed while the lease was on its way
     (back,) = member.handle(TasksLeased(leases=(lease(1, x86),)), NOW)
     assert isinstance(back, HandBack) and back.reason == refused.reason
     member.check_invariants()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_gang_is_left_alone_where_the_store_starts_none(name: str) -> None:
+    for gangs in (False, True):
+        policy = make_policy(name, NODE, with_settings(CLUSTER, gangs=gangs))
+        assert asked(saw(policy, offer(1, Requirement(nodes=2)))) == [1] * gangs
+        assert policy.unfit_classes(NOW) == (() if gangs else (1,))
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -80,7 +80,7 @@ class RuleOfThumb:
         self.capacity, self.rule = capacity, rule
         self._refuse_unfit = settings.refuse_unfit
         jobs = min((jobs for jobs in (settings.jobs, rule.jobs) if jobs is not None), default=None)
-        self.state = NodeState(capacity, pin=settings.pin, jobs=jobs, ends_ns=ends_ns, gangs=not settings.refuse_unfit)
+        self.state = NodeState(capacity, pin=settings.pin, jobs=jobs, ends_ns=ends_ns, gangs=settings.gangs)
         self._memory = MemoryModel(capacity.memory_bytes, settings)
         self._waits = OffersKnown(self.state, refuse_unfit=settings.refuse_unfit)
         self._offers: list[Offer] = []
