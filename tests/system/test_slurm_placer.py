@@ -151,7 +151,7 @@ def test_auto_follows_the_queue_and_survives_a_kill(cluster: Cluster) -> None:
     assert auto.wait(30) == 0
 
 
-def test_down_drains_and_now_gives_back(cluster: Cluster) -> None:
+def test_down_lets_what_runs_end(cluster: Cluster) -> None:
     job = cluster.submit("sleep 4; : a", "sleep 4; : b", "sleep 4; : c", "sleep 4; : d")
     cluster("worker", "slurm", "up", "--nodes=5", "--time=10m", "--idle-timeout=1h")
     cluster.slurm.eventually(lambda: cluster.counts(job).get("leased", 0) == 4, "all run")
@@ -160,10 +160,14 @@ def test_down_drains_and_now_gives_back(cluster: Cluster) -> None:
     assert cluster.counts(job) == {"done": 4}, "what ran was let end"
     states = cluster.all_ended()
     assert states["COMPLETED"] == 3 and states["CANCELLED"] >= 1, states
+
+
+@pytest.mark.parametrize("how", ["--now", "--wait=1s"])
+def test_down_gives_back_what_may_not_end(cluster: Cluster, how: str) -> None:
     job = cluster.submit("sleep 1000; : e")
     cluster("worker", "slurm", "up", "--nodes=1", "--time=10m", "--idle-timeout=1h")
     cluster.slurm.eventually(lambda: cluster.counts(job).get("leased", 0) == 1, "it runs")
-    cluster("worker", "slurm", "down", "--now")
+    cluster("worker", "slurm", "down", how)
     assert cluster.counts(job) == {"ready": 1}
     assert not cluster.erg.running("sleep 1000")
 

@@ -42,8 +42,8 @@ class VerbGroup(click.Group):
         from difflib import get_close_matches  # only a typing error needs it
 
         close = get_close_matches(name, self.verbs, n=1, cutoff=0.5)
-        hint = f"did you mean `erg {self.name} {close[0]}`?" if close else f"known are {', '.join(self.verbs)}"
-        raise click.UsageError(f"no `erg {self.name} {name}`\n  hint: {hint}", ctx=ctx)
+        hint = f"did you mean `{ctx.command_path} {close[0]}`?" if close else f"known are {', '.join(self.verbs)}"
+        raise click.UsageError(f"no `{ctx.command_path} {name}`\n  hint: {hint}", ctx=ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
