@@ -7,6 +7,7 @@ thread. When a call fails it is closed, and the next call opens it again.
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,6 +36,7 @@ class RedisConnection:
         self._raw: Any = None
         self._socket: Any = None
         self._reader = _new_reader()
+        self._readable = select.poll()
         self._queue = queue
         self.run_id = ""
         self.where = f"queue {queue!r}"
@@ -53,13 +55,17 @@ class RedisConnection:
             StoreUnavailableError: nothing answers now.
             StoreError: it does not let us in, or is too old.
         """
-        if self._raw is not None:
-            return
+        if self._socket is not None:
+            if not self._readable.poll(0):
+                return
+            self.close()  # nothing is expected: the server has gone, and perhaps come back
         try:
             self._client = self._factory()
             self._raw = self._client.connection_pool.get_connection()
             self.where = _place(self._raw, self._queue)
             self._socket, self._reader = self._raw._sock, _new_reader()
+            self._readable = select.poll()
+            self._readable.register(self._socket, select.POLLIN)
             lines = self._ask("INFO", "server").splitlines()
             info = dict(line.split(b":", 1) for line in lines if b":" in line)
         except (RedisError, OSError) as error:

@@ -15,7 +15,7 @@ local head = unpack_msgpack(ARGV[1])
 local request = head[6]
 local lease_us = head[5]
 
-local meta = call('HMGET', META, 'layout', 'run', 'generation', 'fence', 'rows', 'open', 'now', 'work')
+local meta = call('HMGET', META, 'layout', 'run', 'generation', 'fence', 'rows', 'open', 'now', 'work', 'aging', 'due')
 if not meta[1] then
   call('HSET', META, 'layout', LAYOUT)
 elseif tonumber(meta[1]) ~= head[1] then

@@ -44,7 +44,7 @@ end
 if #steps > 0 or tonumber(meta[8] or 0) > 0 then
   S.follow_up()
 end
-local due = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
+local due = (meta[10] or '') ~= '' and call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES') or {}
 if due[1] and tonumber(due[2]) <= at then
   due = S.wake_delayed(1000)
 end

@@ -2,7 +2,7 @@
 
 local JOB_FIELDS = {
   'phase', 'finished', 'total', 'max_failed', 'aging', 'submitted', 'levels', 'open', 'out', 'lanes', 'avoids',
-  'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8', 'edits', 'uid',
+  'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8', 'edits', 'uid', 'backs', 'o:succeeded',
 }
 local jobs, job_order = {}, {}
 local now_text = head[7]
@@ -23,7 +23,8 @@ function S.load_job(number)
     max_failed = f[4] ~= '' and tonumber(f[4]), aging = f[5] ~= '' and tonumber(f[5]), submitted = tonumber(f[6]),
     levels = f[7] ~= '' and f[7], open = f[8] == '1', out = f[9] == '1', lanes = tonumber(f[10]), avoids = f[11] == '1',
     [BLOCKED] = tonumber(f[12]), [READY] = tonumber(f[13]), [DELAYED] = tonumber(f[14]), [LEASED] = tonumber(f[15]),
-    [DONE] = tonumber(f[16]), [FAILED] = tonumber(f[17]), [CANCELLED] = tonumber(f[18]), edits = f[19] == '1', uid = f[20],
+    [DONE] = tonumber(f[16]), [FAILED] = tonumber(f[17]), [CANCELLED] = tonumber(f[18]), edits = f[19] == '1',
+    uid = f[20], backs = f[21] == '1', succeeded = f[22],
     changes = {}, touched = {}, sums = {},
   }
   found.ended_before = found[DONE] + found[FAILED] + found[CANCELLED]
@@ -57,7 +58,7 @@ end
 function S.add_to_sums(job, outcome, wall, cpu, peak, cost)
   local sum = job.sums[outcome]
   if not sum then
-    local kept = call('HGET', job.key, 'o:' .. outcome)
+    local kept = outcome == 'succeeded' and job.succeeded or call('HGET', job.key, 'o:' .. outcome)
     sum = kept and { struct.unpack('<dddddddd', kept) } or { 0, 0, 0, 0, 0, 0, 0, 0 }
     job.sums[outcome] = sum
   end
@@ -95,7 +96,11 @@ function S.flush_jobs()
       S.show_lanes(job, out)
     end
     for outcome, sum in pairs(job.sums) do
-      S.set_job(job, 'o:' .. outcome, struct.pack('<dddddddd', unpack(sum)))
+      local packed = struct.pack('<dddddddd', unpack(sum))
+      S.set_job(job, 'o:' .. outcome, packed)
+      if outcome == 'succeeded' then
+        job.succeeded = packed
+      end
     end
     if #job.changes > 0 then
       call('HSET', job.key, unpack(job.changes))

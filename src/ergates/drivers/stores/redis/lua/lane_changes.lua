@@ -70,6 +70,8 @@ function S.show_lanes(job, shown)
   end
   if job.aging then
     call(shown and 'SADD' or 'SREM', P .. 'aging', job.n)
+    meta[9] = call('SCARD', P .. 'aging')
+    S.set_meta('aging', meta[9])
   end
 end
 

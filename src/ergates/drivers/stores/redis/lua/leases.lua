@@ -55,8 +55,11 @@ function S.lease_wanted(worker, wants)
         local first, last, lane = range[1], range[2], range[3]
         local size = last - first + 1
         left = left - size
-        local states = S.read_states(job, first, last)
-        local pasts = string.find(states, '\3', 1, true) and S.pasts_of(job, first, last, states) or {}
+        local states, pasts = '', {}
+        if job.backs then
+          states = S.read_states(job, first, last)
+          pasts = S.pasts_of(job, first, last, states)
+        end
         local first_fence = S.new_fences(size)
         for i = 0, size - 1 do
           local known = string.byte(states, i + 1) == READY and ' 1 ' or ' 0 '
@@ -115,7 +118,7 @@ function S.offers_now(asked, unfit)
   if #asked == 0 then
     S.scan_lanes(P .. 'offers', 0, unfit, rows, hidden)
     sources = 1
-    by_job = call('SMEMBERS', P .. 'aging')
+    by_job = tonumber(meta[9] or 0) > 0 and call('SMEMBERS', P .. 'aging') or {}
   end
   for _, number in ipairs(by_job) do
     local job = S.load_job(tonumber(number))

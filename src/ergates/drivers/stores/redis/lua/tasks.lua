@@ -13,6 +13,7 @@ end
 
 function S.write_setback(job, task, setback)
   call('HSET', job.key .. ':back', task, pack(setback))
+  S.set_bit(job, 'backs')
 end
 
 function S.read_state(job, task)
@@ -78,6 +79,9 @@ function S.note_due(job)
   else
     call('ZREM', P .. 'due', job.n)
   end
+  local earliest = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
+  meta[10] = earliest[2] or ''
+  S.set_meta('due', meta[10])
 end
 
 -- Delayed tasks whose time has come are ready; at most `budget` in one call, the next call goes on.
