@@ -20,7 +20,7 @@ from ergates.cluster.node import WorkerLoad, WorkerOrders
 from ergates.cluster.task import JobId, TaskSpec
 from ergates.drivers.stores.redis.store import RedisStore
 from ergates.errors import StoreError, StoreFullError, StoreUnavailableError, UsageError
-from ergates.taskqueue.store import Commit, Done, Exchanged, Failed, Lease, PastFailures, Returned, Want
+from ergates.taskqueue.store import Bell, Commit, Done, Exchanged, Failed, Lease, PastFailures, Returned, Want
 from ergates.units import SECOND_NS, Nanoseconds
 
 pytestmark = pytest.mark.needs("redis")
@@ -364,7 +364,7 @@ def test_queues_do_not_see_each_other_and_strangers_keys_are_left_alone(server: 
 # --- bell, roster, orders ---------------------------------------------------------------------------
 
 
-def rings(bell: object) -> bool:
+def rings(bell: Bell) -> bool:
     """Waits until it does."""
     return bool(select.select([bell], [], [], RINGS_WITHIN_S)[0])
 

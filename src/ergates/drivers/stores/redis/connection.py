@@ -127,7 +127,7 @@ class RedisConnection:
             return []
         self.open()
         try:
-            self._socket.sendall(b"".join(hiredis.pack_command(tuple(command)) for command in commands))
+            self._socket.sendall(b"".join(_pack(tuple(command)) for command in commands))
             answers = [self._answer() for _ in commands]
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
@@ -137,7 +137,7 @@ class RedisConnection:
         return answers
 
     def _ask(self, *args: Arg) -> Any:
-        self._socket.sendall(hiredis.pack_command(args))
+        self._socket.sendall(_pack(args))
         answer = self._answer()
         if isinstance(answer, ResponseError):
             raise answer
@@ -160,6 +160,9 @@ class RedisConnection:
         if not isinstance(error, ResponseError) or type(found) is not StoreError:
             self.close()  # also after READONLY and the like: the next call looks for the master again
         return found
+
+
+_pack: Callable[[tuple[Arg, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub means one argument
 
 
 def _new_reader() -> hiredis.Reader:

@@ -1,9 +1,9 @@
 """The Lua scripts: one for each call of the store, put together from pieces.
 
 A script is known to the server by its SHA-1, so a server that serves workers of two versions keeps both apart. Every script
-begins with the pieces OFTEN; `-- needs: a b` in its first line adds more. The pieces SELDOM are the body of one function that runs when
-the first of theirs is called: to make eighty closures costs as much as a usual exchange. All functions stand in one table, `S`,
-for a closure is the dearer to make the more locals of the script it captures.
+begins with the pieces OFTEN; `-- needs: a b` in its first line adds more. The pieces SELDOM are the body of one function that
+runs when the first of theirs is called: to make eighty closures costs as much as a usual exchange. All functions stand in one
+table, `S`, for a closure is the dearer to make the more locals of the script it captures.
 """
 
 from __future__ import annotations
