@@ -1,4 +1,4 @@
-"""A Redis of a benchmark's own: a socket in a temporary folder, append-only file written every second, as under a cluster.
+"""A Redis of a benchmark's own: a socket in a temporary folder, its append-only file written every second."""
 
 from __future__ import annotations
 
