@@ -61,6 +61,10 @@ class Cluster:
         self.slurm.eventually(lambda: not self.slurm.in_state(*BUSY), "all allocations end")
         return Counter(self.slurm.states().values())
 
+    def placed_by(self, pid: int) -> bool:
+        """Whether this process is the one that places workers."""
+        return any(f"process {pid} on" in lock.read_text() for lock in self.folder.glob("**/lock"))
+
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("**/logs/*.log"))
 
@@ -135,11 +139,12 @@ def test_auto_follows_the_queue_and_survives_a_kill(cluster: Cluster) -> None:
     )
     for _ in range(2):
         auto = cluster.erg.start(*words, env=cluster.env)
-        cluster.slurm.eventually(lambda: cluster.slurm.states(), "it asks for workers")
-        cluster.slurm.eventually(lambda: len(cluster.workers()) == 2, "they come")
+        cluster.slurm.eventually(lambda: cluster.placed_by(auto.pid), "it begins")  # noqa: B023
+        cluster.slurm.eventually(lambda: len(cluster.workers()) == 2, "two workers come")
         auto.kill()
         auto.wait()
     auto = cluster.erg.start(*words, env=cluster.env)
+    cluster.slurm.eventually(lambda: cluster.placed_by(auto.pid), "it begins")
     refused = cluster.erg(*words, env=cluster.env)
     assert refused.code == 2 and f"process {auto.pid} on" in refused.err
     cluster("wait", job)
