@@ -74,7 +74,9 @@ class SlurmCluster:
 
     def __call__(self, *argv: str, stdin: str = "") -> str:
         """Run one of Slurm's programs and return what it printed; fails the test when the program does."""
-        ended = subprocess.run(argv, env=self.env, input=stdin, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(
+            argv, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=30, check=False
+        )  # fmt: skip
         assert ended.returncode == 0, f"{argv}: {ended.stderr}"
         return ended.stdout
 
