@@ -199,9 +199,13 @@ class Exchanging:
                     lambda: self._store.register(self._info, now), lambda _: self._registered_at(now), self._failed
                 )
             return
-        if now >= self._exchange_due_ns(idle):
+        # An exchange says that we live, so one comes first; but where one is always due, the dead must not wait for ever.
+        reap_waited = self._last_ns >= self._next_reap_ns and not self.refused
+        if now >= self._exchange_due_ns(idle) and not reap_waited:
             self.exchange(now)
-        elif now >= self._next_reap_ns:
+        if self._link.busy or self.refused:
+            return
+        if now >= self._next_reap_ns:
             self.reap(now)
         elif self._peers is not None and self._peers.due(now, idle=idle):
             self._link.ask(self._peers.ask, self._peers.heard, self._failed)
@@ -212,10 +216,11 @@ class Exchanging:
             return NEVER_NS
         if not self.registered:
             return self._not_before_ns
-        return max(self._not_before_ns, min(self._exchange_due_ns(idle), self._next_reap_ns))
+        due_ns = self._exchange_due_ns(idle)
+        return max(self._not_before_ns, due_ns if self.refused else min(due_ns, self._next_reap_ns))
 
     def _exchange_due_ns(self, idle: bool) -> int:
-        if self.wants:
+        if self.wants or self._away_since_ns:  # who was away asks as soon as its pause is over
             return 0
         if self._outbox:
             return 0 if len(self._outbox) >= COMMIT_BATCH else self._oldest_ns + COMMIT_DELAY_NS
@@ -286,7 +291,12 @@ class Exchanging:
         leases, specs = found
         self.specs |= specs
         # Our own: we slept longer than a lease; the next exchange says whether they still are.
-        others = [lease for lease in leases if lease.job in self.specs and not self._worker.holds(_key(lease))]
+        ours = {(ending.commit.job, ending.commit.task, ending.commit.fence) for ending in self._outbox}
+        others = [
+            lease
+            for lease in leases
+            if lease.job in self.specs and _key(lease) not in ours and not self._worker.holds(_key(lease))
+        ]
         now = self._clock.now_ns()
         for commit in lost_commits(others, lambda job: self.specs[job].retry_limits, now, self._random):
             self.commit(commit)

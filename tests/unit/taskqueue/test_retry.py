@@ -128,3 +128,55 @@ def test_there_are_two_memory_classes_per_doubling() -> None:
     assert len({memory_class(size) for size in range(MIB, 1024 * MIB, MIB // 4)}) == 21
     assert memory_class(3 * GIB, 4 * GIB) == 4 * GIB
     assert memory_class(int(3.5 * GIB), int(3.6 * GIB)) == int(3.6 * GIB)
+
+
+# --- where there are other nodes ----------------------------------------------------------------------
+
+
+def on_a_small_node(
+    outcome: Outcome, reached: int, *, largest: int | None, past: PastFailures | None = None
+) -> Verdict:
+    return judge(
+        lease(past), outcome, "why", reached, RetryLimits(), NOW, "small",
+        peak_bytes=reached, capacity_bytes=4 * GIB, largest_bytes=largest,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TOO_BIG, Outcome.OOM_KILLED])
+def test_what_outgrew_a_node_asks_for_a_larger_one(outcome: Outcome) -> None:
+    back = on_a_small_node(outcome, int(3.9 * GIB), largest=64 * GIB)
+    assert isinstance(back, Returned)
+    assert back.requirement is not None
+    assert 4 * GIB < back.requirement.memory_bytes <= 8 * GIB, "more than this node has, but not the largest for itself"
+    assert back.avoid_host == "small"
+    assert back.past.memory == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TOO_BIG, Outcome.OOM_KILLED])
+def test_what_outgrew_the_largest_node_known_is_failed_and_says_so(outcome: Outcome) -> None:
+    for largest in (4 * GIB, 2 * GIB):
+        failed = on_a_small_node(outcome, int(3.9 * GIB), largest=max(largest, 4 * GIB))
+        assert isinstance(failed, Failed)
+        assert "the largest node known has 4 GiB" in failed.reason
+    alone = on_a_small_node(outcome, int(3.9 * GIB), largest=None)
+    assert isinstance(alone, Failed)
+    assert "node known" not in alone.reason
+
+
+def test_no_more_is_asked_for_than_the_largest_node_has() -> None:
+    back = on_a_small_node(Outcome.TOO_BIG, int(3.9 * GIB), largest=5 * GIB)
+    assert isinstance(back, Returned)
+    assert back.requirement is not None
+    assert back.requirement.memory_bytes == 5 * GIB
+
+
+def test_what_could_not_be_started_is_tried_elsewhere_once() -> None:
+    def not_started(past: PastFailures, *, elsewhere: bool) -> Verdict:
+        reason = "command not found: sim"
+        return judge(lease(past), Outcome.NOT_STARTED, reason, 0, RetryLimits(), NOW, "here", elsewhere=elsewhere)
+
+    back = not_started(PastFailures(), elsewhere=True)
+    assert isinstance(back, Returned)
+    assert back.avoid_host == "here"
+    assert not_started(PastFailures(), elsewhere=False) == Failed(reason="command not found: sim")
+    assert not_started(back.past, elsewhere=True) == Failed(reason="command not found: sim (tried twice)")
