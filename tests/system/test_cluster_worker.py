@@ -159,14 +159,15 @@ def test_two_workers_share_the_work_and_every_task_is_done_once(cluster: Cluster
 
 def test_what_a_task_sees_of_where_it_runs(cluster: Cluster) -> None:
     words = "$ERG_JOB $ERG_TASK_ID $ERG_ATTEMPT $ERG_WORKER"
-    cluster.submit(f"echo {words}; cd $ERG_TASK_DIR && touch left && pwd")
-    worker = cluster.worker("--until-empty")
+    cluster.submit(f"echo {words}; cd $ERG_TASK_DIR && touch left && pwd", "ls $ERG_TASK_DIR")
+    worker = cluster.worker("--until-empty", "-j", "1")
     worker.until("registered")
     assert worker.ended().code == 0
     line, folder = cluster("logs", "j1/1").out.decode().splitlines()
     assert line == f"j1 1 1 {worker.id}"
     assert folder.startswith(str(cluster.erg.folder / "node" / "scratch"))
-    assert not Path(folder).exists(), "a scratch directory goes with its attempt"
+    assert not Path(folder).exists(), "what is in a scratch directory goes with its attempt"
+    assert cluster("logs", "j1/2").out == b""
 
 
 def test_a_killed_worker_leaves_nothing_behind_and_its_tasks_go_on_elsewhere(cluster: Cluster) -> None:

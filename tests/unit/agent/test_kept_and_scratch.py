@@ -62,9 +62,26 @@ def test_every_attempt_has_a_directory_of_its_own_that_goes_with_it(tmp_path: Pa
     scratch.remove(KEY)
     scratch.remove(other)
     scratch.remove(other)
-    assert not one.exists() and not two.exists()
+    later = [Path(scratch.make(("j1", task, task))) for task in range(10, 13)]
+    assert one in later, "an empty one is used again"
+    assert two not in later
+    assert len(set(later)) == 3
+    assert [list(each.iterdir()) for each in later] == [[], [], []]
     scratch.close()
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_task_may_do_what_it_likes_with_its_directory(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path, "w1")
+    removed = Path(scratch.make(KEY))
+    removed.rmdir()
+    scratch.remove(KEY)
+    replaced = Path(scratch.make(KEY))
+    replaced.rmdir()
+    replaced.write_text("a file")
+    scratch.remove(KEY)
+    assert list(Path(scratch.make(KEY)).iterdir()) == []
+    scratch.close()
 
 
 def test_where_none_can_be_made_the_error_says_where(tmp_path: Path) -> None:
