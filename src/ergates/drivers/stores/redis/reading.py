@@ -22,20 +22,22 @@ from ergates.drivers.stores.redis.wire import as_leased, offers_of, past_of
 from ergates.taskqueue.store import Offer, PastFailures, TaskView
 from ergates.units import Nanoseconds
 
-FRESH, DONE = 0, 6
+FRESH, BLOCKED, DONE, CANCELLED = 0, 2, 6, 8
 STATES: dict[int, TaskState] = {
     FRESH: TaskState.READY,
-    2: TaskState.BLOCKED,
+    BLOCKED: TaskState.BLOCKED,
     3: TaskState.READY,
     4: TaskState.DELAYED,
     5: TaskState.LEASED,
     DONE: TaskState.DONE,
     7: TaskState.FAILED,
-    8: TaskState.CANCELLED,
+    CANCELLED: TaskState.CANCELLED,
 }
 """Bytes of state, as in lua/base.lua."""
 SCAN_BYTES = 64 * 1024
 _SUM = struct.Struct("<8d")
+_COUNTS = struct.Struct("<7d")
+"""Of BLOCKED to CANCELLED, in the order of their bytes."""
 
 
 class Setback(msgspec.Struct, array_like=True):
@@ -125,10 +127,8 @@ def _status(number: int, fields: Mapping[str, bytes]) -> JobStatus:
     wasted = [row for name, row in outcomes.items() if name != Outcome.SUCCEEDED]
     finished = fields["finished"].decode()
     phase: JobPhase = fields["phase"].decode()  # type: ignore[assignment]
-    counts = {state.value: 0 for state in TaskState}
-    for code, state in STATES.items():
-        if code != FRESH:
-            counts[state.value] = int(fields[f"c{code}"])
+    counted = (int(count) for count in _COUNTS.unpack(fields["counts"]))
+    counts = {STATES[code].value: count for code, count in zip(range(BLOCKED, CANCELLED + 1), counted, strict=True)}
     return JobStatus(
         id=job_name(number),
         key=fields["key"].decode(),
@@ -218,7 +218,7 @@ def _views(
     specs = session.specs(job, uid, chosen, edited=edited)
     setbacks, holders = dict(page.setbacks), dict(page.holders)
     session.requirements(setback.class_id for setback in setbacks.values() if setback.class_id)
-    blocked = _blocked_by(session, job, {task: specs[task] for task in chosen if states[task - first] == 2})
+    blocked = _blocked_by(session, job, {task: specs[task] for task in chosen if states[task - first] == BLOCKED})
     return [
         _view(
             session, job, task, states[task - first], specs[task], setbacks.get(task), holders.get(task, ""),

@@ -15,30 +15,27 @@ local head = unpack_msgpack(ARGV[1])
 local request = head[6]
 local lease_us = head[5]
 
-local meta = call('HMGET', META, 'layout', 'run', 'generation', 'fence', 'rows', 'open', 'now', 'work', 'aging', 'due')
+local meta = call('HMGET', META, 'layout', 'run', 'counters')
 if not meta[1] then
-  call('HSET', META, 'layout', LAYOUT)
+  call('HSET', META, 'layout', LAYOUT, 'about', 'A queue of Ergates. Its keys belong together: do not change or delete single ones.')
 elseif tonumber(meta[1]) ~= head[1] then
   return redis.error_reply('ERGLAYOUT ' .. meta[1])
 end
-local rows, open_tasks = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
-local generation, fence = tonumber(meta[3] or 0), tonumber(meta[4] or 0)
-local meta_changes = {}
+-- Generation and counter of fences; rows of all logs; tasks that are not at an end; the highest time brought by callers; steps left
+-- in `work`; jobs that age; the earliest delayed task (0: none).
+local generation, fence, rows, open_tasks, seen, steps_in_work, ageing_jobs, first_due = 0, 0, 0, 0, 0, 0, 0, 0
+if meta[3] then
+  generation, fence, rows, open_tasks, seen, steps_in_work, ageing_jobs, first_due = struct.unpack('<dddddddd', meta[3])
+end
 
 function S.text(number)
   return format('%.0f', number)
-end
-
-function S.set_meta(field, value)
-  meta_changes[#meta_changes + 1] = field
-  meta_changes[#meta_changes + 1] = value
 end
 
 -- Store time `at`, and what to add to a moment of the caller's clock.
 local at, ahead
 if head[4] then
   -- The clocks of the callers: the highest time anybody brought; a clock that was set back is carried forward.
-  local seen = tonumber(meta[7] or 0)
   ahead = head[4]
   at = seen
   if head[3] > 0 then
@@ -48,9 +45,7 @@ if head[4] then
     end
     at = math.max(seen, head[3] + ahead)
   end
-  if at ~= seen then
-    S.set_meta('now', at)
-  end
+  seen = at
 else
   local time = call('TIME')
   at = time[1] * 1000000 + time[2]
@@ -62,7 +57,7 @@ if meta[2] ~= head[2] then
   -- not even when the last second was lost, for the counter begins where the random run id says.
   generation = generation + 1
   fence = tonumber(string.sub(head[2], 1, 7), 16) or 0
-  call('HSET', META, 'run', head[2], 'generation', generation, 'fence', fence)
+  call('HSET', META, 'run', head[2])
   for _, worker in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
     call('ZADD', P .. 'workers', at, worker)
   end
@@ -75,17 +70,10 @@ function S.new_fences(count)
 end
 
 function S.flush_meta()
-  if fence ~= tonumber(meta[4] or 0) then
-    S.set_meta('fence', fence)
-  end
-  if rows ~= tonumber(meta[5] or 0) then
-    S.set_meta('rows', rows)
-  end
-  if open_tasks ~= tonumber(meta[6] or 0) then
-    S.set_meta('open', open_tasks)
-  end
-  if #meta_changes > 0 then
-    call('HSET', META, unpack(meta_changes))
+  local counters =
+    struct.pack('<dddddddd', generation, fence, rows, open_tasks, seen, steps_in_work, ageing_jobs, first_due)
+  if counters ~= meta[3] then
+    call('HSET', META, 'counters', counters)
   end
 end
 

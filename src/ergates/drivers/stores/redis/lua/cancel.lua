@@ -122,7 +122,5 @@ S.flush_jobs()
 for _, step in ipairs(steps) do
   call('RPUSH', P .. 'work', pack(step))
 end
-if #steps > 0 then
-  S.set_meta('work', (tonumber(meta[8] or 0)) + #steps)
-end
+steps_in_work = steps_in_work + #steps
 return S.finish(pack({ first + place - 1, count, job.total }))

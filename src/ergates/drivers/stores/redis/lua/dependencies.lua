@@ -152,8 +152,7 @@ end
 
 -- Do what follows, in the order in which it came up: what others left first. Returns how many steps are left.
 function S.follow_up()
-  local left_before = tonumber(meta[8] or 0)
-  local left, next_step = left_before, 1
+  local left, next_step = steps_in_work, 1
   local function leave_rest()
     for i = next_step, #steps do
       left = call('RPUSH', P .. 'work', pack(steps[i]))
@@ -174,10 +173,7 @@ function S.follow_up()
     steps_left = steps_left - S.do_step(steps[next_step - 1])
   end
   leave_rest()
-  if left ~= left_before then
-    S.set_meta('work', left)
-    meta[8] = left
-  end
+  steps_in_work = left
   return left
 end
 

@@ -41,10 +41,10 @@ if repeated then
 elseif #commits > 0 then
   revoked_count = revoked_count - S.commit_all(worker, w[2], commits, revoked_count > 0, 2)
 end
-if #steps > 0 or tonumber(meta[8] or 0) > 0 then
+if #steps > 0 or steps_in_work > 0 then
   S.follow_up()
 end
-local due = (meta[10] or '') ~= '' and call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES') or {}
+local due = first_due > 0 and call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES') or {}
 if due[1] and tonumber(due[2]) <= at then
   due = S.wake_delayed(1000)
 end

@@ -99,7 +99,6 @@ S.set_job(job, 'total', total)
 S.set_job(job, 'lanes', #lanes)
 job[READY] = job[READY] + (total - before - request[5])
 job[BLOCKED] = job[BLOCKED] + request[5]
-job.touched[READY], job.touched[BLOCKED] = true, true
 for index, about in ipairs(lanes) do
   add_lane(index, about)
 end

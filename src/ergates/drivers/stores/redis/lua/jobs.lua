@@ -2,7 +2,7 @@
 
 local JOB_FIELDS = {
   'phase', 'finished', 'total', 'max_failed', 'aging', 'submitted', 'levels', 'open', 'out', 'lanes', 'avoids',
-  'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8', 'edits', 'uid', 'backs', 'o:succeeded',
+  'counts', 'edits', 'uid', 'backs', 'o:succeeded',
 }
 local jobs, job_order = {}, {}
 local now_text = head[7]
@@ -22,11 +22,11 @@ function S.load_job(number)
     n = number, key = key, phase = f[1], finished = f[2] ~= '' and f[2], total = tonumber(f[3]),
     max_failed = f[4] ~= '' and tonumber(f[4]), aging = f[5] ~= '' and tonumber(f[5]), submitted = tonumber(f[6]),
     levels = f[7] ~= '' and f[7], open = f[8] == '1', out = f[9] == '1', lanes = tonumber(f[10]), avoids = f[11] == '1',
-    [BLOCKED] = tonumber(f[12]), [READY] = tonumber(f[13]), [DELAYED] = tonumber(f[14]), [LEASED] = tonumber(f[15]),
-    [DONE] = tonumber(f[16]), [FAILED] = tonumber(f[17]), [CANCELLED] = tonumber(f[18]), edits = f[19] == '1',
-    uid = f[20], backs = f[21] == '1', succeeded = f[22],
-    changes = {}, touched = {}, sums = {},
+    edits = f[13] == '1', uid = f[14], backs = f[15] == '1', succeeded = f[16], counts = f[12],
+    changes = {}, sums = {},
   }
+  found[BLOCKED], found[READY], found[DELAYED], found[LEASED], found[DONE], found[FAILED], found[CANCELLED] =
+    struct.unpack('<ddddddd', f[12])
   found.ended_before = found[DONE] + found[FAILED] + found[CANCELLED]
   found.total_before = found.total
   jobs[number] = found
@@ -45,7 +45,6 @@ function S.move(job, before, after, count)
   if after == FRESH then after = READY end
   job[before] = job[before] - count
   job[after] = job[after] + count
-  job.touched[before], job.touched[after] = true, true
 end
 
 -- Whether its tasks may be leased: active, unfinished, not stopped by too many failures.
@@ -79,8 +78,11 @@ end
 -- Write what changed of the jobs: counters, whether they are finished, whether they lease.
 function S.flush_jobs()
   for _, job in ipairs(job_order) do
-    for state in pairs(job.touched) do
-      S.set_job(job, 'c' .. state, job[state])
+    local counts = struct.pack('<ddddddd', job[BLOCKED], job[READY], job[DELAYED], job[LEASED], job[DONE], job[FAILED],
+      job[CANCELLED])
+    if counts ~= job.counts then
+      job.counts = counts
+      S.set_job(job, 'counts', counts)
     end
     local ended = job[DONE] + job[FAILED] + job[CANCELLED]
     open_tasks = open_tasks + (job.total - ended) - (job.total_before - job.ended_before)
@@ -105,7 +107,7 @@ function S.flush_jobs()
     if #job.changes > 0 then
       call('HSET', job.key, unpack(job.changes))
     end
-    job.changes, job.touched, job.sums = {}, {}, {}
+    job.changes, job.sums = {}, {}
     job.ended_before, job.total_before = ended, job.total
   end
 end

@@ -70,8 +70,7 @@ function S.show_lanes(job, shown)
   end
   if job.aging then
     call(shown and 'SADD' or 'SREM', P .. 'aging', job.n)
-    meta[9] = call('SCARD', P .. 'aging')
-    S.set_meta('aging', meta[9])
+    ageing_jobs = call('SCARD', P .. 'aging')
   end
 end
 

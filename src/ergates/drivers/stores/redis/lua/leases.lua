@@ -13,6 +13,15 @@ end
 
 -- Up to `count` ids from the front of these lanes, smallest first: a list of {first, last, lane}.
 function S.take_front(lanes, count)
+  if #lanes == 1 then -- the usual case: the first range is enough
+    local key = P .. 'l:' .. lanes[1]
+    local front = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    local first, last = tonumber(front[2] or 0), tonumber(front[1] or -1)
+    if last - first + 1 > count then
+      call('ZADD', key, first + count, front[1])
+      return { { first, first + count - 1, lanes[1] } }
+    end
+  end
   local ranges = {}
   for _, lane in ipairs(lanes) do
     local front = call('ZRANGE', P .. 'l:' .. lane, 0, count - 1, 'WITHSCORES')
@@ -118,7 +127,7 @@ function S.offers_now(asked, unfit)
   if #asked == 0 then
     S.scan_lanes(P .. 'offers', 0, unfit, rows, hidden)
     sources = 1
-    by_job = tonumber(meta[9] or 0) > 0 and call('SMEMBERS', P .. 'aging') or {}
+    by_job = ageing_jobs > 0 and call('SMEMBERS', P .. 'aging') or {}
   end
   for _, number in ipairs(by_job) do
     local job = S.load_job(tonumber(number))

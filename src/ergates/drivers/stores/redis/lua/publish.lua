@@ -24,10 +24,13 @@ end
 local number = call('HINCRBY', META, 'jobs', 1)
 local key = P .. 'j:' .. number
 local total, blocked, lanes = request[5], request[6], request[8]
-call('HSET', key, 'uid', uid, 'key', request[2], 'spec', request[4], 'phase', 'active', 'submitted_ns', now_text,
+-- A hash with a value of more than 64 bytes is a real one: else each field of it would be looked for from its beginning.
+local spec = request[4] .. string.rep(' ', 65 - #request[4])
+call('HSET', key, 'uid', uid, 'key', request[2], 'spec', spec, 'phase', 'active', 'submitted_ns', now_text,
   'submitted', head[3], 'finished', (total == 0 and not request[12]) and now_text or '', 'total', total,
   'max_failed', request[10], 'aging', request[11], 'levels', request[7], 'open', request[12] and '1' or '0',
-  'out', '0', 'lanes', #lanes, 'c2', blocked, 'c3', total - blocked, 'c4', 0, 'c5', 0, 'c6', 0, 'c7', 0, 'c8', 0)
+  'out', '0', 'lanes', #lanes, 'counts',
+  struct.pack('<ddddddd', blocked, total - blocked, 0, 0, 0, 0, 0))
 call('ZADD', P .. 'jobs', number, number)
 local same = call('HGET', P .. 'keys', request[2])
 call('HSET', P .. 'keys', request[2], same and (same .. ' ' .. number) or tostring(number))

@@ -80,8 +80,7 @@ function S.note_due(job)
     call('ZREM', P .. 'due', job.n)
   end
   local earliest = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
-  meta[10] = earliest[2] or ''
-  S.set_meta('due', meta[10])
+  first_due = tonumber(earliest[2] or 0)
 end
 
 -- Delayed tasks whose time has come are ready; at most `budget` in one call, the next call goes on.
