@@ -227,7 +227,7 @@ class Exchanging:
             worker, life.asker, call.number, call.commits, call.wants, asked, unfit, told, orders_seen,
         ]  # fmt: skip
         try:
-            packed_core, packed_rest = self._session.run("exchange", request, now_ns, call.blobs)
+            packed_core, packed_rest = self._session.run("exchange", request, now_ns, call.blobs, life.run_id)
         except StoreUnavailableError:
             life.pending = call
             raise

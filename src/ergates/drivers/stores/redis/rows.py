@@ -1,4 +1,4 @@
-"""Attempts as rows of a job's log: an array of numbers and text, some fifty bytes for a usual one.
+"""Attempts as rows of a job's log: an array of numbers and text, some eighty bytes for a usual one.
 
 One entry of the log is what one exchange added to one job: the worker and its host once, then for each attempt the task and
 its row. The worker's name is left out of its own rows. The id of an entry is the number of its last row.

@@ -21,6 +21,7 @@ from ergates.drivers.stores.redis.chunks import CHUNK_TASKS, ChunkCache, decode_
 from ergates.drivers.stores.redis.connection import RedisConnection
 from ergates.drivers.stores.redis.names import to_json
 from ergates.drivers.stores.redis.scripts import LAYOUT, script
+from ergates.errors import StoreUnavailableError
 from ergates.units import Nanoseconds
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -78,8 +79,10 @@ class Session:
             self._opened.clear()
             self._mine = _Mine()
 
-    def run(self, name: str, request: Any, now_ns: int = 0, blobs: Sequence[bytes] = ()) -> list[Any]:
-        """Call a script; returns its answers. `now_ns` is the caller's clock, 0 where a call brings no time.
+    def run(self, name: str, request: Any, now_ns: int = 0, blobs: Sequence[bytes] = (), run_id: str = "") -> list[Any]:
+        """Call a script; returns its answers. `now_ns` is the caller's clock, 0 where a call brings no time; `run_id`
+        the server process that must answer, where it matters.
+
 
         Raises:
             StoreUnavailableError: whether it was carried out is not known.
@@ -87,6 +90,8 @@ class Session:
         """
         connection = self.connection()
         connection.open()
+        if run_id and connection.run_id != run_id:
+            raise StoreUnavailableError(f"{connection.where}: the server was restarted just now")
         ahead = False if self._server_time else self._ahead_us
         head = (LAYOUT, connection.run_id, now_ns // 1000, ahead, self.lease_us, request, str(now_ns))
         answer: list[Any] = connection.run(script(name), self._meta, _encode(head), *blobs)
