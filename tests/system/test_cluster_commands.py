@@ -145,3 +145,23 @@ def test_what_was_drained_is_still_shown(cluster: Cluster) -> None:
     assert cluster("logs", "1", ERGATES_LEDGER=ledger) == "drained\n"
     (row,) = facts("[" + cluster("export", "--json", "--with-output", ERGATES_LEDGER=ledger) + "]")
     assert (row["stdout"], row["exit_code"]) == ("drained\n", 0)
+
+
+def test_what_was_drained_into_a_ledger_nobody_names_is_said_to_be_there(cluster: Cluster) -> None:
+    cluster("submit", "echo drained")
+    cluster.work()
+    moved = "a controller moved them into the ledger"
+    assert moved not in cluster.erg("report", env=cluster.env).err
+    cluster("controller", "--once", "--ledger", "ledger.db")
+    for words in (("logs", "1"), ("logs", "j1"), ("export",), ("explain", "1"), ("report",)):
+        assert moved in cluster.erg(*words, env=cluster.env).err, words
+
+
+def test_a_ledger_that_is_not_there_is_not_made_by_looking(cluster: Cluster) -> None:
+    cluster("submit", "true")
+    misspelt = cluster.erg("report", "--ledger", "legder.db", env=cluster.env)
+    assert misspelt.code == 2
+    assert "legder.db: there is no ledger" in misspelt.err
+    later = cluster.erg("report", env={**cluster.env, "ERGATES_LEDGER": "later.db"})
+    assert (later.code, later.out) == (0, b"no attempts yet\n")
+    assert not list(cluster.erg.folder.glob("*.db"))

@@ -135,11 +135,13 @@ class _Follower:
         waiting_for = "" if workers else _NOBODY
         if self.status.phase == "paused":
             waiting_for = f"paused; go on with: erg resume {self.status.id}"
+        leased = self.status.counts.get("leased", 0)
+        running = min(leased, sum(worker.load.running for worker in workers))  # workers hold some more ready
         snapshot = NodeSnapshot(
             at_ns=Nanoseconds(self._clock.now_ns()),
-            running=self.status.counts.get("leased", 0),
+            running=running,
             frozen=sum(worker.load.frozen for worker in workers),
-            staged=0,
+            staged=leased - running,
             used_bytes=Bytes(sum(worker.load.used_bytes for worker in workers)),
             capacity_bytes=Bytes(sum(worker.info.capacity.memory_bytes for worker in workers)),
             cpus_milli_held=sum(worker.load.cpus_milli_held for worker in workers),

@@ -14,6 +14,7 @@ import click
 from ergates.cli.ledger_option import NamedLedger, ledger_option
 from ergates.cli.opened import named_store
 from ergates.cli.options import cluster_options, examples
+from ergates.cli.wording import plural
 from ergates.errors import StoreUnavailableError, UsageError
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def command(ledger: NamedLedger | None, once: bool, metrics_listen: str | None, 
                 built_controller(store, opened, say=_say, metrics_listen=metrics_listen, memory=memory.read)
             )
             if once:
-                _tell(*controller.once(), as_json=as_json)
+                _tell(*controller.once(), kept=opened is None, as_json=as_json)
                 return 0
             _say(f"store {address}, ledger {where or 'none: attempts stay in the store'}")
             controller.run(stop)
@@ -118,10 +119,13 @@ def _say(text: str) -> None:
     click.echo(f"erg controller: {text}", err=True)
 
 
-def _tell(drained: int, reaped: int, *, as_json: bool) -> None:
+def _tell(drained: int, reaped: int, *, kept: bool, as_json: bool) -> None:
     if as_json:
         from ergates.cli.json_output import print_json
 
         print_json({"drained": drained, "reaped": reaped})
     else:
-        click.echo(f"{drained:,} attempts moved into the ledger, {reaped:,} leases of absent workers ended")
+        moved = (
+            "no --ledger: attempts stay in the store" if kept else f"{plural(drained, 'attempt')} moved into the ledger"
+        )
+        click.echo(f"{moved}; {plural(reaped, 'lease')} of absent workers ended")

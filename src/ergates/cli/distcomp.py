@@ -81,6 +81,11 @@ def command(ctx: click.Context, /, verbs: str | None, taskfile: str, **options: 
         raise UsageError("no --task\n  expected: --task VERB[&VERB]..., or `erg distcomp import URL`")
     from ergates.cli.distcomp_verbs import VERBS, Context, Shown
 
+    if options["as_json"]:
+        raise UsageError(
+            "--json: these verbs print what distComp prints\n  hint: for programs there are `erg status --json`,"
+            " `erg export --format jsonl` and `erg worker list --json`"
+        )
     chosen = verbs.split("&")
     for verb in chosen:
         if verb not in VERBS:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ergates.cli.opened import past_of
 from ergates.cli.task_output import task_output
 from ergates.cli.wording import plural
 from ergates.clock import SystemClock
@@ -255,8 +256,9 @@ def _finished(context: Context) -> None:
                 click.echo(line_of(view.spec))
             continue
         ids = [(view.task, view.task) for view in views]
-        last = {task: attempt for _, task, attempt in context.store.attempts(job.id, ids=ids)} if ids else {}
-        output = task_output(context.store, context.folder, job.id)
+        past = past_of(context.store)
+        last = {task: attempt for _, task, attempt in past.attempts(job.id, ids=ids)} if ids else {}
+        output = task_output(past, context.folder, job.id)
         output.gather(ids)
         for view in views:
             attempt = last.get(view.task)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from ergates.cli.drained import Missing
 from ergates.cli.joblog import shown_command
 from ergates.cli.opened import AnyStore, opened_store, past_of
 from ergates.cli.options import common_options, examples
@@ -44,7 +45,9 @@ def command(tasks: tuple[str, ...], state_dir: str | None, as_json: bool) -> Non
             return
         views = list(store.tasks(status.id, ids=ranges, limit=_TASKS_MAX))
         workers = workers_of(store)
-        told = [(view, sentences(store, status, view, workers)) for view in views]
+        missing = Missing(store)
+        told = [(view, sentences(store, status, view, workers, missing)) for view in views]
+    missing.tell()
     if as_json:
         from ergates.cli.json_output import print_json
 
@@ -74,9 +77,12 @@ def _explain_job(store: AnyStore, status: JobStatus, *, as_json: bool) -> None:
         click.echo(f"  {clean(sentence)}")
 
 
-def sentences(store: AnyStore, status: JobStatus, view: TaskView, workers: Sequence[WorkerStatus]) -> list[str]:
+def sentences(
+    store: AnyStore, status: JobStatus, view: TaskView, workers: Sequence[WorkerStatus], missing: Missing
+) -> list[str]:
     """Everything there is to say about one task."""
     attempts = [attempt for _, _, attempt in past_of(store).attempts(status.id, ids=((view.task, view.task),))]
+    missing.looked(view, attempts[-1] if attempts else None)
     live = [_capacity(worker) for worker in workers if worker.standing == "live"]
     one_machine = isinstance(store, SqliteStore)
     memory = None

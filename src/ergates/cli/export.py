@@ -11,6 +11,7 @@ from typing import IO, BinaryIO
 import click
 
 from ergates.cli.chosen import Row, chosen_rows, condition_of, where_option
+from ergates.cli.drained import Missing
 from ergates.cli.export_rows import COLUMNS, OUTPUT_COLUMNS, Record, label_columns, record_of
 from ergates.cli.ledger_option import NamedLedger, ledger_option
 from ergates.cli.opened import opened_store, past_of
@@ -73,7 +74,8 @@ def command(
         past = past_of(store, ledger)
         output = task_output(past, folder, status.id) if with_output or outputs_dir is not None else None
         gather = None if output is None else output.gather
-        rows = chosen_rows(past, status, ranges, states, where, gather=gather)
+        missing = Missing(store)
+        rows = _looked_at(chosen_rows(past, status, ranges, states, where, gather=gather), missing)
         if outputs_dir is not None and output is not None:
             rows = _saving(rows, output, Path(outputs_dir))
         target = sys.stdout if to is None else stack.enter_context(_text_file(to))
@@ -82,8 +84,15 @@ def command(
             number = _write_jsonl(rows, store.spec(status.id).labels, printed, target)
         else:
             number = _write_csv(rows, _label_names(store, status, ranges, states), printed, target)
+    missing.tell()
     if to is not None:
         click.echo(f"{status.id}: {plural(number, 'task')} written to {to}", err=True)
+
+
+def _looked_at(rows: Iterator[Row], missing: Missing) -> Iterator[Row]:
+    for view, attempt in rows:
+        missing.looked(view, attempt)
+        yield view, attempt
 
 
 def _label_names(store: Reader, status: JobStatus, ranges: Ranges, states: tuple[TaskState, ...]) -> dict[str, str]:

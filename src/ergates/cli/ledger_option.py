@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ergates.errors import UsageError
+
 if TYPE_CHECKING:
     from ergates.drivers.ledgers.address import LedgerAddress
 
@@ -24,6 +26,21 @@ class NamedLedger:
         from ergates.drivers.ledgers.address import ledger_address
 
         return ledger_address(self.text, origin=self.origin, in_argument=not self.from_environment)
+
+    def to_read(self) -> LedgerAddress | None:
+        """The same for a command that only looks, which makes no file. None: the environment's has not been made yet.
+
+        Raises:
+            UsageError: as `address`; or the file that was named in an argument is not there.
+        """
+        address = self.address()
+        if address.path is None or address.path.exists():
+            return address
+        if self.from_environment:
+            return None
+        raise UsageError(
+            f"{self.origin} {self.text}: there is no ledger\n  hint: `erg controller --ledger FILE` makes one"
+        )
 
     def __repr__(self) -> str:
         return f"NamedLedger({self.origin})"  # the text may hold a password

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import click
 
+from ergates.cli.drained import Missing
 from ergates.cli.jobs import open_count
 from ergates.cli.ledger_option import NamedLedger, ledger_option
 from ergates.cli.opened import AnyStore, Past, opened_store, past_of, work_phase
@@ -62,17 +64,18 @@ def command(
         status, ranges = selected(store, tasks)
         past = past_of(store, ledger)
         output = task_output(past, folder, status.id)
+        missing = Missing(store)
         printer = _Printer(output, only, as_json, headings=not _is_single(ranges))
         if follow:
             found = _following(store, past, folder, status, ranges)
             found = (pair for pair in found if not failed or pair[1].outcome is not Outcome.SUCCEEDED)
         else:
-            found = _there(past, output, status, ranges, failed=failed, all_attempts=all_attempts)
+            found = _there(past, output, status, ranges, missing, failed=failed, all_attempts=all_attempts)
         number = 0
         for task, attempt in found:
             number += 1
             printer.print(task, attempt)
-        if not number and not as_json:
+        if not missing.tell() and not number and not as_json:
             what = "no task failed" if failed else "nothing ran yet"
             click.echo(f"{status.id}: {what}", err=True)
 
@@ -82,14 +85,20 @@ def _is_single(ranges: Ranges) -> bool:
 
 
 def _there(
-    store: Reader, output: TaskOutput, status: JobStatus, ranges: Ranges, *, failed: bool, all_attempts: bool
+    store: Reader,
+    output: TaskOutput,
+    status: JobStatus,
+    ranges: Ranges,
+    missing: Missing,
+    *,
+    failed: bool,
+    all_attempts: bool,
 ) -> Iterator[tuple[TaskId, Attempt]]:
     """Attempts by task, then by number."""
     states = (TaskState.FAILED,) if failed else ()
-    ids = [view.task for view in store.tasks(status.id, states=states, ids=ranges)]
-    for start in range(0, len(ids), _TASKS_AT_ONCE):
-        part = ids[start : start + _TASKS_AT_ONCE]
-        wanted = merged([(task, task) for task in part])
+    tasks = store.tasks(status.id, states=states, ids=ranges)
+    while part := list(islice(tasks, _TASKS_AT_ONCE)):
+        wanted = merged([(view.task, view.task) for view in part])
         output.gather(wanted)
         kept: dict[TaskId, list[Attempt]] = {}
         for _, task, attempt in store.attempts(status.id, ids=wanted):
@@ -97,9 +106,11 @@ def _there(
             if not all_attempts:
                 attempts.clear()
             attempts.append(attempt)
-        for task in part:
-            for attempt in kept.get(task, ()):
-                yield task, attempt
+        for view in part:
+            attempts = kept.get(view.task, [])
+            missing.looked(view, attempts[-1] if attempts else None)
+            for attempt in attempts:
+                yield view.task, attempt
 
 
 def _following(

@@ -111,10 +111,13 @@ def past_of(store: AnyStore, ledger: NamedLedger | None = None) -> Past:
     from ergates.drivers.ledgers.joined import JoinedReader
     from ergates.drivers.ledgers.open_ledger import open_ledger
 
+    address = (ledger or NamedLedger(text or "", "ERGATES_LEDGER", from_environment=True)).to_read()
+    if address is None:
+        return store
     context = click.get_current_context()
     known: dict[int, JoinedReader] = context.meta.setdefault("ergates.past", {})
     if id(store) not in known:
-        opened = open_ledger((ledger or NamedLedger(text or "", "ERGATES_LEDGER", from_environment=True)).address())
+        opened = open_ledger(address)
         context.call_on_close(opened.close)
         known[id(store)] = JoinedReader(store, opened)
     return known[id(store)]

@@ -169,11 +169,21 @@ _store = click.option(
     help="The cluster's store: redis://[USER@]HOST[:PORT][?queue=NAME], rediss://, redis+sentinel://, unix://, or a store file;"
     " `embedded` is the one of this directory.  [default: embedded]",
 )
+_cluster = click.option(
+    "--store",
+    "store_url",
+    metavar="URL|FILE",
+    envvar="ERGATES_STORE",
+    expose_value=False,
+    callback=_remember_store,
+    help="The cluster's store: redis://[USER@]HOST[:PORT][?queue=NAME], rediss://, redis+sentinel://, unix://, or a store"
+    " file.  [default: what ERGATES_STORE names]",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
 
 common_options = applied((_state, _store, _json))
 """Of commands that work on a store: cli/opened.py opens the one that was meant."""
-cluster_options = applied((_store, _json))
+cluster_options = applied((_cluster, _json))
 """Of commands that are about a cluster only: no state directory belongs to them."""
 local_options = applied((_state, _json))
 """Of commands that are about this machine only."""

@@ -8,13 +8,14 @@ from contextlib import ExitStack, closing
 
 import click
 
+from ergates.cli.drained import tell_drained
 from ergates.cli.jobs import choose_job
 from ergates.cli.ledger_option import NamedLedger, ledger_option
 from ergates.cli.opened import named_store, opened_store
 from ergates.cli.options import common_options, examples
 from ergates.cli.tables import Column, table_lines
 from ergates.cli.terminal import width_of
-from ergates.cli.wording import count, joules, percent, usd
+from ergates.cli.wording import count, joules, percent, plural, usd
 from ergates.errors import UsageError
 from ergates.taskqueue.ledger_sums import LedgerSums, total_of
 from ergates.units import format_bytes, format_duration
@@ -99,9 +100,14 @@ def _cluster_sums(job: str | None, by: str, named: NamedLedger | None) -> tuple[
     address = named_store()
     with ExitStack() as stack:
         store = None if address is None else stack.enter_context(closing(open_cluster_store(address)))
-        ledger = None if named is None else stack.enter_context(closing(open_ledger(named.address())))
+        where = None if named is None else named.to_read()
+        ledger = None if where is None else stack.enter_context(closing(open_ledger(where)))
         jobs = report_jobs(store, ledger)
         chosen = jobs if job is None else chosen_jobs(jobs, job)
+        ended = 0
+        if store is not None and ledger is None:
+            ids = {each.id for each in chosen}
+            ended = sum(sum(status.outcomes.values()) for status in store.jobs() if status.id in ids)
         report = cluster_sums(store, ledger, by, chosen, all_jobs=job is None)
     if report.left_out:
         click.echo(
@@ -109,18 +115,26 @@ def _cluster_sums(job: str | None, by: str, named: NamedLedger | None) -> tuple[
             "\n  hint: erg controller --once",
             err=True,
         )
+    elif (missing := ended - sum(each.attempts for each in report.sums)) > 0:
+        tell_drained(plural(missing, "attempt"))
     return report.sums
 
 
 def report_lines(by: str, sums: Sequence[LedgerSums], width: int) -> list[str]:
-    """One row a group, and their total where there are several."""
+    """One row a group, and their total where there are several; in a narrow terminal sums of waste give way to names."""
     total = total_of(sums)
     if total is None:
         return ["no attempts yet"]
     rows = [_row(row.group or "(none)", row) for row in sums]
     if len(sums) > 1:
         rows.append(_row("all", total))
-    return table_lines((Column(by.removeprefix("label:"), elastic=True), *_COLUMNS), rows, width)
+    columns = (Column(by.removeprefix("label:"), elastic=True), *_COLUMNS)
+    for narrow in ((), ("wasted wall",), ("wasted wall", "wasted cpu")):
+        kept = [i for i, column in enumerate(columns) if column.heading not in narrow]
+        shown = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+        if max(map(len, table_lines(*shown))) <= width:
+            break
+    return table_lines(*shown, width)
 
 
 def _row(name: str, row: LedgerSums) -> tuple[str, ...]:

@@ -8,14 +8,17 @@ import sys
 
 import click
 
+from ergates.cli.options import examples
 
-@click.command()
+
+@click.command(epilog=examples("erg worker slurm join --walltime 3600 --store /shared/store.toml -- --idle-timeout 5m"))
 @click.option(
     "--walltime", "walltime_s", type=click.IntRange(1), required=True, metavar="SECONDS", help="That was asked for."
 )
 @click.option("--store", required=True, metavar="FILE", help="The store file.")
+@click.option("--json", "as_json", is_flag=True, help="As of `erg worker start`.")
 @click.argument("start_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF `erg worker start`]")
-def command(walltime_s: int, store: str, start_options: tuple[str, ...]) -> None:
+def command(walltime_s: int, store: str, as_json: bool, start_options: tuple[str, ...]) -> None:
     """Become the worker of this allocation: its cores and memory, its end, its place for labels."""
     from ergates.clock import SystemClock
     from ergates.drivers.machine import cpu_ids
@@ -28,7 +31,7 @@ def command(walltime_s: int, store: str, start_options: tuple[str, ...]) -> None
         now_s=SystemClock().now_ns() // SECOND_NS,
         time_left=_time_left,
         cores=len(cpu_ids()),
-        options=start_options,
+        options=(*start_options, "--json") if as_json else start_options,
     )
     os.execv(sys.executable, [sys.executable, "-m", "ergates", "worker", "start", f"--store={store}", *arguments])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 
 import click
@@ -44,19 +45,25 @@ def test_status_loads_no_display_library_and_no_worker() -> None:
     assert not any(name.startswith(("ergates.agent", "ergates.drivers.launchers")) for name in loaded)
 
 
+def leaves(words: list[str], command: click.Command) -> Iterator[tuple[list[str], click.Command]]:
+    """The command, or all verbs of a group, of groups within it, too: what is typed, and what it calls."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    context = click.Context(command)
+    for verb in command.list_commands(context):
+        found = command.get_command(context, verb)
+        assert found is not None
+        yield from leaves([*words, verb], found)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples_json_and_a_place(name: str) -> None:
-    command = import_module(f"ergates.cli.{name}").command
-    leaves = [command]
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        leaves = [leaf for verb in command.list_commands(context) if (leaf := command.get_command(context, verb))]
-    for leaf in leaves:
+    for words, leaf in leaves([name], import_module(f"ergates.cli.{name}").command):
         options = {option for parameter in leaf.params for option in parameter.opts}
         assert "--json" in options
         assert options & {"--state", "--store"}, "neither here nor in a cluster"
         assert "Examples:" in (leaf.epilog or "")
-        words = [name] if leaf is command else [name, leaf.name or ""]
         shown = CliRunner().invoke(cli, [*words, "--help"])
         assert shown.exit_code == 0
         assert "Examples:" in shown.output

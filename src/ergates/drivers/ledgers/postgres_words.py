@@ -66,7 +66,9 @@ def connecting_in_words(error: psycopg.Error, address: LedgerAddress) -> Ergates
         return StoreError(f"{address}: {said}\n  hint: the server's pg_hba.conf decides who may come from where")
     if "SSL" in said and ("does not support" in said or "certificate" in said):
         return StoreError(f"{address}: {said}\n  hint: sslmode= and sslrootcert= in the URL say what TLS is expected")
-    return StoreUnavailableError(f"{address}: the database server cannot be reached now: {said}")
+    return StoreUnavailableError(
+        f"{address}: the database server cannot be reached now: {said}\n  hint: start it, or check host and port"
+    )
 
 
 def _is_operational(error: psycopg.Error) -> bool:
