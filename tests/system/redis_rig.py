@@ -58,6 +58,10 @@ class Server:
         """It freezes: connections stay, nobody answers."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def go_on(self) -> None:
+        """After `stop`."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """As a crash would."""
         self._process.kill()
