@@ -356,8 +356,9 @@ class Exchanging:
             self._failures += 1
             self._not_before_ns = now + int(pause_ns * self._random.uniform(0.8, 1.0))
             self._away_since_ns = self._away_since_ns or now
-            waited = format_duration(now - self._away_since_ns)
-            self._worker.store_is_away(f"the store is away since {waited}: {error}")
+            waited_ns = now - self._away_since_ns
+            since = f" since {format_duration(waited_ns)}" if waited_ns else ""
+            self._worker.store_is_away(f"the store is away{since}: {error}")
         else:
             raise error
 

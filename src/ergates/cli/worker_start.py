@@ -23,6 +23,10 @@ _WHY = {
     "empty": "no task is left",
     "idle": "no work came",
 }
+_OPEN_STORE = (
+    "erg: this store asks for no password: whoever reaches it can run commands here"
+    "\n  hint: `erg store up` makes one with a password"
+)
 
 
 @click.command(
@@ -60,12 +64,16 @@ def command(as_json: bool, **options: Any) -> int:
     from ergates.agent.cluster_worker import run_cluster_worker
     from ergates.agent.worker_log import WorkerLog, open_log
     from ergates.cli.jobs import choose_job
+    from ergates.cli.opened import named_store
     from ergates.cli.opened_cluster import opened_cluster
     from ergates.clock import SystemClock
 
     clock = SystemClock()
     with ExitStack() as stack:
         store = stack.enter_context(opened_cluster())
+        address = named_store()
+        if address is not None and not address.authenticated and not options["quiet"]:
+            click.echo(_OPEN_STORE, err=True)
         jobs = tuple(choose_job(store, job).id for job in options["served"])
         settings = _settings(options, jobs, clock.now_ns())
         if options["log"]:
