@@ -129,6 +129,15 @@ class LauncherContract:
         for number, key in enumerate(keys):
             assert rig.output(rig.ended(key)) == (b"%d\n" % number, b"e%d\n" % number)
 
+    def test_a_scratch_directory_is_empty_for_every_attempt(self, rig: Rig) -> None:
+        words = 'cd "$ERG_TASK_DIR" && ls -A && mkdir -p left/behind && touch file'
+        keys = rig.launch_all([("sh", "-c", words)] * 3)
+        for key in keys:
+            ended = rig.ended(key)
+            assert (ended.exit_code, rig.output(ended)) == (0, (b"", b"")), ended
+        named = rig.run("sh", "-c", 'echo "$ERG_TASK_DIR"', env_changes={"ERG_TASK_DIR": "/mine"})
+        assert rig.output(named) == (b"/mine\n", b"")
+
     def test_no_output_takes_no_room(self, rig: Rig) -> None:
         assert rig.run("true").output == Output()
 

@@ -109,6 +109,7 @@ class TestProcessLauncher(LauncherContract):
             lines = rig.output(rig.run("env", env=env))[0].decode().splitlines()
             found = dict(line.split("=", 1) for line in lines)
             found.pop("ERGATES_LAUNCHER", None)
+            found.pop("ERG_TASK_DIR")
             assert found == env
 
     def test_pinning_holds_for_one_attempt(self, rig: Rig) -> None:

@@ -165,7 +165,7 @@ def test_what_a_task_sees_of_where_it_runs(cluster: Cluster) -> None:
     assert worker.ended().code == 0
     line, folder = cluster("logs", "j1/1").out.decode().splitlines()
     assert line == f"j1 1 1 {worker.id}"
-    assert folder.startswith(str(cluster.erg.folder / "node" / "scratch"))
+    assert folder.startswith(str(cluster.erg.folder / "node" / "workers" / worker.id))
     assert not Path(folder).exists(), "what is in a scratch directory goes with its attempt"
     assert cluster("logs", "j1/2").out == b""
 
@@ -282,7 +282,7 @@ def test_orders_reach_a_worker_that_waits(cluster: Cluster) -> None:
     os.mkfifo(cluster.erg.folder / "begun")
     cluster.submit("echo > begun; sleep 300.7", "echo b")
     (cluster.erg.folder / "begun").read_text()
-    (row,) = eventually(lambda: [each for each in cluster.workers() if each["load"]["running"] == 1], "it says so")
+    (row,) = eventually(lambda: [each for each in cluster.workers() if each["load"].get("running") == 1], "it says so")
     assert row["leases"] == 1, "the second waits in the store: there is one core now, and another node might come"
     assert cluster("cancel", "j1/1").code == 0
     eventually(lambda: not cluster.erg.running("sleep 300.7"), "the cancelled task is ended", worker.process)

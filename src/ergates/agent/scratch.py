@@ -1,4 +1,7 @@
-"""A scratch directory of its own for every attempt (`ERG_TASK_DIR`), removed when the attempt is over."""
+"""Directories for attempts whose files are carried: made before they start, needed after they ended, removed then.
+
+Other attempts use the scratch directory of their slot (drivers/launchers/scratch.py).
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,8 @@ class NoRoomError(LaunchError):
 class Scratch:
     """The scratch directories of one worker, in `scratch/<its id>/` of its state directory.
 
-    Making and removing one costs half a millisecond on a common disk, as much as a short task, and most tasks leave theirs
-    empty: an empty one is given to a later attempt. One with something in it is moved aside and removed by a thread, so that
-    a million files do not hold up the worker's loop.
+    Making and removing one costs half a millisecond on a common disk: an empty one is given to a later attempt. One with
+    something in it is moved aside and removed by a thread, so that a million files do not hold up the worker's loop.
     """
 
     def __init__(self, state_dir: Path, worker_id: str) -> None:
@@ -38,7 +40,10 @@ class Scratch:
         self._sweeper: threading.Thread | None = None
 
     def make(self, key: AttemptKey) -> str:
-        """An empty directory for an attempt. Raises LaunchError."""
+        """An empty directory for an attempt, or the one it has already. Raises LaunchError."""
+        known = self._given.get(key)
+        if known is not None:
+            return known
         path = self._empty.pop() if self._empty else self._new()
         self._given[key] = path
         return path

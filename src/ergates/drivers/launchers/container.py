@@ -78,6 +78,7 @@ class ContainerLauncher:
             self._client.close()
             raise LaunchError(f"{self._folder}: cannot prepare to start containers: {problem.strerror}") from problem
         clean_leftovers(self._client)
+        self._near = address.startswith("unix://")
         self._reaper = _start_reaper(address, worker_id)
         self._events = LaunchEvents()
         self._slots: dict[int, ContainerSlot] = {}
@@ -103,6 +104,7 @@ class ContainerLauncher:
             pull=self._pull,
             clock=self._clock,
             events=self._events,
+            scratch=self._near,
         )
         return number
 

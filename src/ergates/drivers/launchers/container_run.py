@@ -107,7 +107,7 @@ def _config(client: Any, launch: Launch, labels: dict[str, str]) -> Any:
     return client.create_container_config(
         launch.image,
         list(launch.argv),
-        environment=[f"{name}={value}" for name, value in launch.env.items()],
+        environment=[f"{name}={value}" for name, value in {**launch.env, **launch.env_changes}.items()],
         labels=labels,
         host_config=host,
         working_dir=_directory(launch.cwd, [target for _, target, _ in mounts]),

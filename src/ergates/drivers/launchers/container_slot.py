@@ -6,6 +6,7 @@ import os
 import threading
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -14,6 +15,7 @@ from ergates.clock import Clock
 from ergates.cluster.attempt import Output
 from ergates.drivers.launchers import container_run
 from ergates.drivers.launchers.container_run import ContainerEnd, ContainerRun, NotStartedError
+from ergates.drivers.launchers.scratch import VARIABLE, SlotScratch, remove_tree
 from ergates.drivers.output.pack import FULL, Spool
 from ergates.drivers.output.read import output_folder
 from ergates.taskqueue.launching import AttemptKey, Ended, LaunchEvent, Started
@@ -31,6 +33,7 @@ class ContainerSlot:
         pull: get images that are not here.
         clock: for the times in events.
         events: takes what happened.
+        scratch: containers are given a scratch directory of this machine; not where the engine is on another.
     """
 
     def __init__(
@@ -44,11 +47,14 @@ class ContainerSlot:
         pull: bool,
         clock: Clock,
         events: SimpleQueue[LaunchEvent],
+        scratch: bool = True,
     ) -> None:
         self._client, self._labels, self._pull, self._clock, self._events = client, labels, pull, clock, events
         self._state_dir = state_dir
         self._spool_paths = (spool_folder / f"{name}.out", spool_folder / f"{name}.err")
         self._spool = Spool(str(self._spool_paths[0]), str(self._spool_paths[1]), f"{name}.pack")
+        self._scratch_path = str(spool_folder.absolute() / f"{name}.dir") if scratch else ""
+        self._scratch = SlotScratch(self._scratch_path)
         self._queue: deque[ContainerRun | None] = deque()
         self._arrived = threading.Semaphore(0)
         self._lock = threading.Lock()
@@ -99,11 +105,15 @@ class ContainerSlot:
             self._spool.close()
             for path in self._spool_paths:
                 path.unlink(missing_ok=True)
+            if self._scratch_path:
+                remove_tree(self._scratch_path)
             self._client.close()
 
     def _run(self, run: ContainerRun) -> None:
         try:
             self._spool.open()
+            if self._scratch_path:
+                self._give_scratch(run)
             container_run.create(self._client, run, self._labels, pull=self._pull)
             end = self._watch(run)
         except NotStartedError as error:
@@ -116,9 +126,19 @@ class ContainerSlot:
         if run.id:
             with suppress(Exception):  # somebody removed it, or the engine is gone: the next start cleans up
                 self._client.remove_container(run.id, force=True, v=True)
+        self._scratch.clear()
         with self._lock:
             self._current = self.running = None
         self._report(run, end, output)
+
+    def _give_scratch(self, run: ContainerRun) -> None:
+        """Its scratch directory is at the same place within."""
+        path, launch = self._scratch.ready(), run.launch
+        run.launch = replace(
+            launch,
+            mounts=(*launch.mounts, f"{path}:{path}"),
+            env_changes={VARIABLE.decode(): path, **launch.env_changes},
+        )
 
     def _watch(self, run: ContainerRun) -> ContainerEnd:
         stream = container_run.attach(self._client, run)

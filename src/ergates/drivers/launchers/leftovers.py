@@ -19,6 +19,7 @@ from typing import Any
 from ergates.drivers import machine
 from ergates.drivers.cgroups import files
 from ergates.drivers.cgroups.rebuild import rebuild
+from ergates.drivers.launchers.scratch import remove_tree
 
 RECORD = "launcher.json"
 MARK = "ERGATES_LAUNCHER"
@@ -78,10 +79,10 @@ def kill_marked(launcher: str, timeout_s: float = _KILL_TIMEOUT_S, proc: str = "
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a worker's folder: spools, log and record."""
+    """Remove a worker's folder: spools, scratch directories, log and, last, the record."""
     with suppress(OSError):  # somebody cleans at the same time, or the disk is read-only now
-        for path in folder.iterdir():
-            path.unlink()
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == RECORD):
+            remove_tree(str(path))
         folder.rmdir()
 
 

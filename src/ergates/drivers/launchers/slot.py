@@ -17,6 +17,7 @@ from collections import deque
 from ergates.drivers.launchers import wire
 from ergates.drivers.launchers.prctl import adopt_orphans, signal_when_parent_dies
 from ergates.drivers.launchers.programs import NotStarted, Programs
+from ergates.drivers.launchers.scratch import VARIABLE, SlotScratch
 from ergates.drivers.output.pack import FULL, NOTHING, Spool
 
 TYPE_CHECKING = False  # importing typing would cost every slot a megabyte
@@ -37,10 +38,10 @@ _DEFAULT_SIGNALS = [
 """What this process ignores and an attempt must not."""
 
 
-def serve(fd: int, group: SlotGroup, spool: Spool, supervisor_pid: int) -> None:
+def serve(fd: int, group: SlotGroup, spool: Spool, scratch: SlotScratch, supervisor_pid: int) -> None:
     """Be a slot until the socket `fd` ends. Call it in a fresh child of the supervisor, already in its group."""
     adopt_orphans()
-    helper = SlotHelper(fd, group, spool)
+    helper = SlotHelper(fd, group, spool, scratch)
     signal.signal(SUPERVISOR_DIED, lambda *_: helper.end_and_exit())
     signal_when_parent_dies(SUPERVISOR_DIED)
     if os.getppid() != supervisor_pid:  # it died before we asked to hear of it
@@ -54,8 +55,8 @@ def serve(fd: int, group: SlotGroup, spool: Spool, supervisor_pid: int) -> None:
 class SlotHelper:
     """Queue, running attempt and unreported ends of one slot."""
 
-    def __init__(self, fd: int, group: SlotGroup, spool: Spool) -> None:
-        self._fd, self._group, self._spool = fd, group, spool
+    def __init__(self, fd: int, group: SlotGroup, spool: Spool, scratch: SlotScratch) -> None:
+        self._fd, self._group, self._spool, self._scratch = fd, group, spool, scratch
         self._programs = Programs()
         self._buffer = bytearray()
         self._queue: deque[tuple[dict[bytes, bytes], tuple[Any, ...]]] = deque()
@@ -124,14 +125,13 @@ class SlotHelper:
         if cpu_before is not None:  # counts processes that nobody waited for, too
             cpu_ns = max(cpu_ns, (self._own_group_cpu_ns() or 0) - cpu_before)
         self._note_end(sequence, pid, started_ns, status, folder, cpu_ns, maxrss)
+        self._scratch.clear()
 
     def _start(self, env: dict[bytes, bytes], launch: tuple[Any, ...]) -> int:
         _, argv, changes, removed, cwd, data, path, _, _, cpus, _, _ = launch
-        if changes or removed:
-            env = {**env, **changes}
-            for name in removed:
-                env.pop(name, None)
-        self._prepare(cwd, cpus)
+        env = {**env, VARIABLE: self._prepare(cwd, cpus), **changes}
+        for name in removed:
+            env.pop(name, None)
         stdin = -1 if data is None and path is None else _open_stdin(data, path)
         actions: list[Any] = [
             (os.POSIX_SPAWN_DUP2, self._spool.out_fd, 1),
@@ -158,10 +158,11 @@ class SlotHelper:
             if stdin >= 0:
                 os.close(stdin)
 
-    def _prepare(self, cwd: bytes, cpus: tuple[int, ...]) -> None:
-        """Spool, cores and directory; the child inherits the last two."""
+    def _prepare(self, cwd: bytes, cpus: tuple[int, ...]) -> bytes:
+        """Spool, scratch directory, cores and directory; the child inherits the last two. Returns the scratch directory."""
         try:
             self._spool.open()
+            scratch = os.fsencode(self._scratch.ready())
         except OSError as problem:
             if problem.errno in FULL:
                 self._flags |= wire.DISK_FULL
@@ -178,6 +179,7 @@ class SlotHelper:
             raise NotStarted(f"no such directory: {os.fsdecode(cwd)}") from None
         except OSError as problem:
             raise NotStarted(f"cannot enter directory {os.fsdecode(cwd)}: {problem.strerror}") from None
+        return scratch
 
     def _watch(self, pid: int, started_ns: int, grace_ns: int) -> int | None:
         """Wait for the end of the main process; meanwhile report, obey, and mind the time limit.

@@ -27,6 +27,7 @@ from ergates.drivers.cgroups.rebuild import rebuild
 from ergates.drivers.launchers import slot as slot_module
 from ergates.drivers.launchers import wire
 from ergates.drivers.launchers.prctl import adopt_orphans
+from ergates.drivers.launchers.scratch import SlotScratch, remove_tree
 from ergates.drivers.output.pack import Spool
 
 TYPE_CHECKING = False  # importing typing would cost every slot a megabyte
@@ -79,12 +80,9 @@ class Supervisor:
         removed = self._tree.remove()
         folder = self._settings["folder"]
         if removed:  # otherwise the record stays, and the next start tries again
-            for name in os.listdir(folder):
-                _unlink(os.path.join(folder, name))
-            try:
-                os.rmdir(folder)  # noqa: PTH106  pathlib is too heavy to load here
-            except OSError:  # something of the user's is in it
-                return
+            for name in sorted(os.listdir(folder), key=lambda name: not name.startswith("slot-")):
+                remove_tree(f"{folder}/{name}")  # the record last: should we be killed, the next start goes on here
+            remove_tree(folder)
 
     # --- the worker's wishes ------------------------------------------------------------------
 
@@ -142,7 +140,8 @@ class Supervisor:
         out_path, err_path = f"{folder}/slot-{number}.out", f"{folder}/slot-{number}.err"
         pack = f"{self._settings['pack']}-{number}.pack"
         if warm is None:
-            slot_module.serve(fd, group, Spool(out_path, err_path, pack), supervisor_pid)
+            scratch = SlotScratch(f"{folder}/slot-{number}.dir")
+            slot_module.serve(fd, group, Spool(out_path, err_path, pack), scratch, supervisor_pid)
             return
         _become_interpreter(warm, fd, [out_path, err_path, pack], supervisor_pid)
 
@@ -223,13 +222,6 @@ def _kill_own_children(timeout_s: float) -> None:
         except ChildProcessError:  # none is left
             return
         time.sleep(0.001)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:  # already gone, or a folder
-        return
 
 
 def main(argv: list[str]) -> None:
