@@ -160,7 +160,7 @@ class Ended:
 def ended(process: subprocess.Popen[bytes]) -> Ended:
     """Wait for the end of one that was started."""
     out, err = process.communicate(timeout=PATIENCE_S)
-    return Ended(process.returncode, out, (err or b"").decode(errors="replace"))
+    return Ended(process.returncode, out or b"", (err or b"").decode(errors="replace"))
 
 
 def eventually(look: Callable[[], T], what: str, process: subprocess.Popen[bytes] | None = None) -> T:
