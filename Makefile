@@ -56,11 +56,11 @@ clean:  ## remove .venv, caches and whatever the demo left
 $(BIN)/python:
 	bash tools/create-venv "$(PYTHON)" "$(VENV)"
 
-$(DEMO_STAMP): requirements/base.txt requirements/plot.txt pyproject.toml | $(BIN)/python
-	$(PIP) install -r requirements/plot.txt
+$(DEMO_STAMP): requirements/base.txt requirements/plot.txt requirements/cluster.txt pyproject.toml | $(BIN)/python
+	$(PIP) install -r requirements/plot.txt -r requirements/cluster.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(DEV_STAMP): requirements/dev.txt requirements/cluster.txt $(DEMO_STAMP) | $(BIN)/python
+$(DEV_STAMP): requirements/dev.txt $(DEMO_STAMP) | $(BIN)/python
 	$(PIP) install -r requirements/dev.txt
 	touch $@

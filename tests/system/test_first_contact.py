@@ -13,8 +13,10 @@ from pathlib import Path
 
 import hiredis
 import pytest
+from click.testing import CliRunner
 from redis_rig import Server, free_port, serving
 
+from ergates.cli.main import cli
 from ergates.drivers.stores.address import store_address
 from ergates.drivers.stores.first_contact import check_server
 from ergates.drivers.stores.open_cluster import client_factory
@@ -281,3 +283,11 @@ def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "redis", None)
     with pytest.raises(StoreError, match=r"pip install 'ergates\[cluster\]'"):
         client_factory(store_address("redis://h", env=os.environ))
+
+
+def test_no_library_and_no_server_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "redis", None)
+    shown = CliRunner().invoke(cli, ["store", "up", "--state", str(tmp_path / "state")])
+    assert isinstance(shown.exception, StoreError)
+    assert "requirements/cluster.txt" in str(shown.exception)
+    assert not (tmp_path / "state").exists()

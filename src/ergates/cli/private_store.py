@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def private_store(state_dir: str | None) -> PrivateServer:
-    """Raises UsageError: none was ever started there."""
+    """Raises UsageError: none was ever started there. StoreError: the library is missing that talks to it."""
+    from ergates.drivers.stores.open_cluster import need_client_library
     from ergates.drivers.stores.private_server import PrivateServer
     from ergates.drivers.stores.state_dir import place_of
 
@@ -21,4 +22,5 @@ def private_store(state_dir: str | None) -> PrivateServer:
         raise UsageError(
             f"{private.folder}: no private store was ever started here\n  hint: erg store up, or name its directory with --state"
         )
+    need_client_library("erg store")
     return private

@@ -53,9 +53,11 @@ def command(
     for the next start. .ergates/store.toml says how to get in: copy it to other machines, and name it with --store or
     ERGATES_STORE. Without these, commands in this directory go on using the embedded store.
     """
+    from ergates.drivers.stores.open_cluster import need_client_library
     from ergates.drivers.stores.private_server import PrivateServer, find_program
     from ergates.drivers.stores.state_dir import make_state_dir
 
+    need_client_library("erg store up")
     place = make_state_dir(Path.cwd(), state=Path(state_dir) if state_dir else None)
     if place.note:
         click.echo(f"erg: {place.note}", err=True)

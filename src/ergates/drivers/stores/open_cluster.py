@@ -48,21 +48,27 @@ def open_cluster_store(address: StoreAddress, *, host: str = "") -> RedisStore:
     return RedisStore(factory, queue=address.queue, host=host)
 
 
+def need_client_library(what: str) -> None:
+    """Raises StoreError when the library is not installed, before anything is begun that needs it."""
+    try:
+        import redis  # noqa: F401
+    except ImportError as error:
+        raise StoreError(
+            f"{what}: the client library for Redis is not installed here ({error.name})"
+            "\n  hint: pip install 'ergates[cluster]'; in a clone .venv/bin/pip install -r requirements/cluster.txt"
+        ) from error
+
+
 def client_factory(address: StoreAddress) -> ClientFactory:
     """What makes clients for an address. A client has connections of its own; it connects when it is first used.
 
     Raises:
         StoreError: the library is not installed.
     """
-    try:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-    except ImportError as error:
-        raise StoreError(
-            f"{address}: the client library for Redis is not installed here ({error.name})"
-            "\n  hint: pip install 'ergates[cluster]'"
-        ) from error
+    need_client_library(str(address))
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
