@@ -57,7 +57,7 @@ class ProgressDisplay:
         if bool(snapshot.waiting_for) is not self._said_waiting:
             self._said_waiting = bool(snapshot.waiting_for)
             if self._live is None:  # the live lines say it themselves
-                self.say(snapshot.waiting_for or "there is room again: going on")
+                self.say(snapshot.waiting_for or "going on")
         if not self._enabled:
             return
         if self._last_ns is None:
