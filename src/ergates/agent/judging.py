@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from ergates.agent.outcomes import attempt_of, cost_of, outcome_of, peak_of, reason_of
 from ergates.agent.peers import Peers
 from ergates.agent.running import Running
@@ -17,7 +19,11 @@ from ergates.drivers.placers.slurm_records import PLACED_BY
 from ergates.taskqueue.launching import Ended
 from ergates.taskqueue.node_events import GiveBack
 from ergates.taskqueue.retry import judge
-from ergates.taskqueue.store import Lease, Verdict
+from ergates.taskqueue.store import Lease, Returned, Verdict
+from ergates.units import SECOND_NS, Nanoseconds
+
+AFTER_TRANSFER_NS = 30 * SECOND_NS
+"""A task whose files could not be carried, though it was tried for a while, waits for so long."""
 
 
 class Judging:
@@ -78,6 +84,30 @@ class Judging:
             reason=reason,
         )
         return attempt, self._verdict(lease, outcome, reason)
+
+    def carried(
+        self, lease: Lease, attempt: Attempt | None, outcome: Outcome | None, reason: str
+    ) -> tuple[Attempt, Verdict]:
+        """Of one whose inputs were fetched, or whose outputs were brought back.
+
+        Args:
+            lease: of it.
+            attempt: what it came to before its outputs were brought; None: it has not started.
+            outcome: of the transfer; None: all went well.
+            reason: in words.
+        """
+        if attempt is None:
+            attempt, verdict = self.unstarted(lease, outcome or Outcome.RETURNED, reason)
+        else:
+            if outcome is not None:
+                attempt = replace(attempt, outcome=outcome, reason=reason)
+            peak = attempt.usage.peak_bytes
+            verdict = self._verdict(lease, attempt.outcome, attempt.reason, peak, peak)
+        if outcome is Outcome.RETURNED and isinstance(verdict, Returned):
+            # What cannot be reached from here may be from elsewhere, and not at once.
+            at_ns = self._clock.now_ns() + int(AFTER_TRANSFER_NS * self._random.uniform(1.0, 1.25))
+            return attempt, replace(verdict, not_before_ns=Nanoseconds(at_ns), avoid_host=self._info().host)
+        return attempt, verdict
 
     def _verdict(self, lease: Lease, outcome: Outcome, reason: str, floor: int = 0, peak: int = 0) -> Verdict:
         info, peers = self._info(), self._peers

@@ -64,11 +64,11 @@ class LaunchBuilder:
         self._env = {**base, **shared}
         self._container_env = shared
 
-    def build(self, lease: Lease, start: StartAttempt, scratch: str = "") -> Launch:
-        """One launch.
+    def build(self, lease: Lease, start: StartAttempt, scratch: str = "", work: str = "") -> Launch:
+        """One launch, in the directory `work` where it has one.
 
-        Tasks see ERG_JOB (and, as of old, ERG_JOB_ID), ERG_TASK_ID, ERG_ATTEMPT, ERG_WORKER, ERG_TASK_DIR when there is a
-        `scratch` directory, and for indexed GPUs CUDA_VISIBLE_DEVICES. What was given to one that asked for more than a
+        Tasks see ERG_JOB (and, as of old, ERG_JOB_ID), ERG_TASK_ID, ERG_ATTEMPT, ERG_WORKER, ERG_TASK_DIR (`scratch`; empty:
+        its slot has one), and for indexed GPUs CUDA_VISIBLE_DEVICES. What was given to one that asked for more than a
         core is in ERG_CPUS and ERG_RESOURCES.
         """
         task = lease.spec
@@ -91,7 +91,7 @@ class LaunchBuilder:
             argv=() if task.kind == "python" else argv_of(task.command),
             env=self._container_env if task.kind == "container" else self._env,
             env_changes=changes,
-            cwd=task.cwd or self._spec.cwd or "/",
+            cwd=os.path.join(work, task.cwd or "") if work else task.cwd or self._spec.cwd or "/",
             stdin_data=task.stdin.data if task.stdin else None,
             stdin_path=task.stdin.path if task.stdin else None,
             time_limit_ns=task.time_limit_ns,

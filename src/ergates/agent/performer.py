@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
+from ergates.agent.carrying import Carrying
 from ergates.agent.disk_room import DiskRoom
 from ergates.agent.exchanging import Exchanging
 from ergates.agent.judging import Judging
@@ -15,14 +16,15 @@ from ergates.agent.launches import LaunchBuilders
 from ergates.agent.node import MemoryGauge
 from ergates.agent.observer import AttemptObserver
 from ergates.agent.outcomes import Order
+from ergates.agent.path_check import PathCheck
 from ergates.agent.running import RunningAttempts
 from ergates.agent.scratch import NoRoomError, Scratch
+from ergates.agent.staging import Staging, TransferEnded
 from ergates.agent.wait_point import WaitPoint
 from ergates.clock import Clock
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Kind
-from ergates.drivers import machine
 from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, Started
 from ergates.taskqueue.node_events import (
     AskForTasks,
@@ -33,6 +35,7 @@ from ergates.taskqueue.node_events import (
     FreezeAttempt,
     GiveBack,
     HandBack,
+    LeasesRevoked,
     NodeEvent,
     PathsChecked,
     RefuseTask,
@@ -65,6 +68,7 @@ class Performer:
         keeps: commits carry the end of the output, for a store that is not on this machine.
         ended: called with every attempt that was committed, before the policy hears of it.
         confine: sets the kernel's limit on all attempts together, where there is one.
+        staging: carries files to and fro.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Performer:
         keeps: bool,
         ended: Callable[[Lease, Attempt], None],
         confine: Callable[[int], bool] | None,
+        staging: Staging,
     ) -> None:
         self._policy, self._exchanging, self._judging, self._clock = policy, exchanging, judging, clock
         self._observers, self._state_dir, self._keeps, self._on_end = observers, state_dir, keeps, ended
@@ -93,7 +98,10 @@ class Performer:
         self.disk = DiskRoom(state_dir)
         self._builders = LaunchBuilders(worker_id, grace_ns)
         self._scratch = Scratch(state_dir, worker_id)
+        self.carrying = Carrying(staging, self._scratch, exchanging.specs)
+        wait_point.add(self.carrying.fileno())
         self._gauge = MemoryGauge(capacity)
+        self._path_check = PathCheck()
         self._staged: dict[AttemptKey, Lease] = {}
         self._held: list[tuple[StartAttempt, Lease]] = []
         """To be started when the disk has room."""
@@ -107,31 +115,34 @@ class Performer:
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing could start."""
-        return not (self.running or self._staged or self._held)
+        return not (self.running or self._staged or self._held or self.carrying)
 
     @property
     def staged(self) -> int:
         """Ours, and not started."""
-        return len(self._staged) + len(self._held)
+        return len(self._staged) + len(self._held) + self.carrying.awaiting
 
     def holds(self, key: AttemptKey) -> bool:
         """Whether this lease is one of ours, as far as we know."""
-        return key in self._staged or self.running.get(key) is not None
+        return key in self._staged or self.running.get(key) is not None or key in self.carrying
 
     # --- what happened ------------------------------------------------------------------------
 
     def poll(self) -> None:
-        """Take in what the launchers have to tell."""
+        """Take in what the launchers, and those who carry files, have to tell."""
         for event in self.running.poll():
             if isinstance(event, Started):
                 self._on_started(event)
             else:
                 self._on_ended(event)
+        for transfer in self.carrying.poll():
+            self._on_carried(transfer)
 
     def lease(self, leases: Sequence[Lease]) -> None:
         """These are ours now. What starts of them must not go by an old look at the memory; the caller tells the policy."""
         for lease in leases:
             self._staged[lease.job, lease.task, lease.fence] = lease
+            self.carrying.leased(lease)
         now = self._clock.now_ns()
         if leases and now - self._sampled_ns > TICK_NS:
             self.sample(now)
@@ -147,24 +158,48 @@ class Performer:
         running = self.running.take(ended)
         if running is None:
             return
-        self._scratch.remove(ended.key)
         if self.expelled:  # nothing of the old epoch is committed
+            self._scratch.remove(ended.key)
             self.tell(_unstarted(ended.key))
             return
         lease = running.lease
         attempt, verdict = self._judging.ended(running, ended)
+        if attempt.outcome is Outcome.SUCCEEDED and lease.spec.outputs:
+            if not self.carrying.bring(lease, attempt, ended.result):
+                self.tell(_ended(ended.key, attempt))
+            return
+        self._scratch.remove(ended.key)
         if attempt.outcome is Outcome.DISK_FULL:
             self.disk.ran_out(attempt.reason)
         self._commit(lease, attempt, verdict, ended.result)
-        self.tell(
-            AttemptEnded(
-                key=ended.key,
-                wall_ns=attempt.usage.wall_ns,
-                peak_bytes=attempt.usage.peak_bytes,
-                succeeded=attempt.outcome is Outcome.SUCCEEDED,
-                gave_back=attempt.outcome not in _ENDED_BY_ITSELF,
-            )
-        )
+        self.tell(_ended(ended.key, attempt))
+
+    def _on_carried(self, transfer: TransferEnded) -> None:
+        key, outcome = transfer.key, transfer.outcome
+        bringing = self.carrying.brought(key)
+        if bringing is not None:
+            self._scratch.remove(key)
+            attempt, verdict = self._judging.carried(bringing.lease, bringing.attempt, outcome, transfer.reason)
+            self._commit(bringing.lease, attempt, verdict, bringing.result)
+            if not bringing.told:
+                self.tell(_ended(key, bringing.attempt))
+        elif outcome is None:
+            start = self.carrying.arrived(key)
+            if start is not None:
+                self.tell(*self._launch([start]))
+        else:
+            self._uncarried(key, outcome, transfer.reason)
+
+    def _uncarried(self, key: AttemptKey, outcome: Outcome, reason: str) -> None:
+        """What it needs could not be brought here."""
+        lease = self.carrying.drop(key) or self._staged.pop(key, None)
+        if lease is None:
+            lease = next(lease for start, lease in self._held if start.key == key)
+            self._held = [each for each in self._held if each[0].key != key]
+        if outcome is Outcome.DISK_FULL:
+            self.disk.ran_out(reason)
+        self._commit(lease, *self._judging.carried(lease, None, outcome, reason))
+        self.tell(_unstarted(key))
 
     def sample(self, now: Nanoseconds) -> None:
         """Look at the memory of the node and of every attempt, and tell the policy."""
@@ -195,6 +230,7 @@ class Performer:
         self.draining = True
         self._exchanging.wants = ()
         self._hand_back_held()
+        self._hand_back_carried(everything=give_back)
         self.tell(DrainStarted(give_back=give_back))
 
     def expel(self, reason: str) -> None:
@@ -203,7 +239,9 @@ class Performer:
         Over when `running` is empty; then the caller sets `expelled` back.
         """
         self.expelled = True
-        unstarted = [*self._staged, *(start.key for start, _ in self._held)]
+        unstarted = [*self._staged, *(start.key for start, _ in self._held), *self.carrying.keys()]
+        for key in unstarted:
+            self.carrying.drop(key)
         self._staged.clear()
         self._held.clear()
         self.running.kill_all(reason)
@@ -212,6 +250,7 @@ class Performer:
     def close(self) -> None:
         """End everything, wait for it, remove what it left."""
         self.running.close()
+        self.carrying.close()
         self._scratch.close()
 
     # --- what the policy says -----------------------------------------------------------------
@@ -242,7 +281,7 @@ class Performer:
                     case WakeAt(at_ns=at_ns):
                         self.next_tick_ns = min(self.next_tick_ns, at_ns)
                     case CheckPaths(paths=paths):
-                        waiting.append(PathsChecked(paths=paths, missing=machine.missing_paths(paths)))
+                        waiting.append(PathsChecked(paths=paths, missing=self._path_check.missing(paths)))
                     case _:
                         assert_never(action)
             if self.disk.waiting_for:
@@ -253,7 +292,8 @@ class Performer:
     def _launch(self, starts: list[tuple[StartAttempt, Lease]]) -> list[AttemptEnded]:
         """Returns what to tell the policy of those that could not even be handed to a launcher."""
         ended = []
-        for lease, error in self.running.launch(starts):
+        for lease, error in self.running.launch(self.carrying.ready(starts)):
+            self.carrying.drop((lease.job, lease.task, lease.fence))
             outcome = Outcome.DISK_FULL if isinstance(error, NoRoomError) else Outcome.NOT_STARTED
             self._end_unstarted(lease, outcome, str(error))
             ended.append(_unstarted((lease.job, lease.task, lease.fence)))
@@ -262,14 +302,19 @@ class Performer:
     def _end(self, order: Order) -> None:
         if self.running.end(order):
             return
-        lease = self._staged.pop(order.key, None)
+        if isinstance(order, GiveBack | RefuseTask) and self.carrying.is_bringing(order.key):
+            return  # it has no memory any more
+        carried = self.carrying.drop(order.key)
+        lease = carried or self._staged.pop(order.key, None)
         if lease is None:
             return
         if isinstance(order, HandBack):
             self._commit(lease, None, Returned(past=lease.past))
-            return
-        outcome = Outcome.CANCELLED if isinstance(order, EndAttempt) else Outcome.TOO_BIG
-        self._end_unstarted(lease, outcome, order.reason)
+        else:
+            outcome = Outcome.CANCELLED if isinstance(order, EndAttempt) else Outcome.TOO_BIG
+            self._end_unstarted(lease, outcome, order.reason)
+        if carried is not None:  # the policy took it for running
+            self.tell(_unstarted(order.key))
 
     def _end_unstarted(self, lease: Lease, outcome: Outcome, reason: str) -> None:
         self._commit(lease, *self._judging.unstarted(lease, outcome, reason))
@@ -291,10 +336,31 @@ class Performer:
         if attempt is not None:
             self._on_end(lease, attempt)
 
+    def _hand_back_carried(self, *, everything: bool) -> None:
+        """What waits for its inputs, and with `everything` also what only its outputs keep here."""
+        for key in self.carrying.keys() if everything else self.carrying.waiting():
+            self._end(HandBack(key=key, reason="the worker stops"))
+
+    def revoke(self, keys: Sequence[AttemptKey]) -> None:
+        """The user cancelled these."""
+        for key in keys:
+            if self.carrying.is_bringing(key):  # the policy may not know of it any more
+                self._end(EndAttempt(key=key, reason="cancelled by the user"))
+        self.tell(LeasesRevoked(keys=tuple(keys)))
+
     def _launch_of(self, lease: Lease, start: StartAttempt) -> Launch:
-        key = (lease.job, lease.task, lease.fence)
-        scratch = "" if lease.spec.kind == "python" else self._scratch.make(key)
-        return self._builders.of(lease.job, self._exchanging.specs[lease.job]).build(lease, start, scratch)
+        builder = self._builders.of(lease.job, self._exchanging.specs[lease.job])
+        return builder.build(lease, start, *self.carrying.directories(lease))
+
+
+def _ended(key: AttemptKey, attempt: Attempt) -> AttemptEnded:
+    return AttemptEnded(
+        key=key,
+        wall_ns=attempt.usage.wall_ns,
+        peak_bytes=attempt.usage.peak_bytes,
+        succeeded=attempt.outcome is Outcome.SUCCEEDED,
+        gave_back=attempt.outcome not in _ENDED_BY_ITSELF,
+    )
 
 
 def _unstarted(key: AttemptKey) -> AttemptEnded:

@@ -6,6 +6,7 @@ when it is time, and talk to the store (`exchanging.py`).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ergates.agent.judging import Judging
 from ergates.agent.observer import AttemptObserver, NodeSnapshot, Observer
 from ergates.agent.peers import Peers
 from ergates.agent.performer import Performer
+from ergates.agent.staging import Staging
 from ergates.agent.store_link import FarStore, NearStore, StoreLink
 from ergates.agent.wait_point import WaitPoint
 from ergates.agent.worker_log import WorkerLog
@@ -25,10 +27,11 @@ from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.node import NodeCapacity, WorkerInfo, WorkerLoad, WorkerOrders
 from ergates.cluster.task import JobId, Kind
 from ergates.drivers.alarm import Alarm
+from ergates.drivers.objects.cache import FileCache
 from ergates.errors import StoreFullError
 from ergates.taskqueue.halt import Stop
 from ergates.taskqueue.launching import AttemptKey, Launcher
-from ergates.taskqueue.node_events import LeasesRevoked, NodeChanged, OffersSeen, RestEnded, RestStarted, TasksLeased
+from ergates.taskqueue.node_events import NodeChanged, OffersSeen, RestEnded, RestStarted, TasksLeased
 from ergates.taskqueue.node_health import NodeHealth
 from ergates.taskqueue.policies import Policy
 from ergates.taskqueue.shape import shape_of
@@ -75,6 +78,7 @@ class Worker:
         stop_rule: asked after every attempt, once its end is committed, before anything else starts. Not with `far`.
         far: for a store on another machine.
         confine: sets the kernel's limit on all attempts together, where there is one.
+        staging: carries files; closed with the worker.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Worker:
         stop_rule: Callable[[], Stop | None] | None = None,
         far: Far | None = None,
         confine: Callable[[int], bool] | None = None,
+        staging: Staging | None = None,
     ) -> None:
         self.info = info
         self._store, self._clock, self._far = store, clock, far
@@ -111,6 +116,7 @@ class Worker:
             exchanging=self._exchanging, judging=Judging(lambda: self.info, self._exchanging.specs, clock, peers),
             clock=clock, observers=heard, grace_ns=grace_ns, state_dir=state_dir,
             wait_point=self._wait_point, keeps=far is not None, ended=self._attempt_ended, confine=confine,
+            staging=staging or Staging(FileCache(state_dir), random.Random(f"{info.id}/transfers")),
         )  # fmt: skip
         self._offers: tuple[Offer, ...] = ()
         self._next_snapshot_ns = 0
@@ -248,7 +254,7 @@ class Worker:
         performer = self._performer
         performer.lease(leases)
         if answer.revoked:
-            performer.tell(LeasesRevoked(keys=answer.revoked))
+            performer.revoke(answer.revoked)
         if leases:
             performer.tell(TasksLeased(leases=leases))
         if answer.orders is not None and self._far is not None:
@@ -328,6 +334,7 @@ class Worker:
             ended=self._ended,
             failed=self._failed,
             note=self._performer.disk.waiting_for
+            or self._performer.carrying.trouble
             or ("draining" if self.draining else "" if self._far is None else self._far.health.reason),
         )
 

@@ -372,7 +372,7 @@ class NodePolicy:
     def _start(self, staged: Staged, now_ns: int) -> bool:
         """Start it in a slot of its own, or queue it behind another short one. False: not now."""
         history = staged.sizing.history()
-        short = leasing.is_short(history, self.settings)
+        short = leasing.is_short(history, self.settings) and not staged.waits
         if self.state.slots.fits(staged.requirement):
             mean, variance = staged.sizing.demand(0, 0, 0, 0, now_ns)
             if self.admission.fits(mean, variance) or self._alone():

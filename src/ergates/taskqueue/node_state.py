@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Requirement
+from ergates.taskqueue.data_paths import carries
 from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.memory import Sizing
 from ergates.taskqueue.running import Running
@@ -23,7 +24,7 @@ from ergates.taskqueue.unfit import PathsKnown, lacks
 class Staged:
     """A task that is ours and has not been started."""
 
-    __slots__ = ("job", "key", "order", "priority", "requirement", "since_ns", "sizing")
+    __slots__ = ("job", "key", "order", "priority", "requirement", "since_ns", "sizing", "waits")
 
     def __init__(self, lease: Lease, sizing: Sizing, since_ns: int, sequence: int) -> None:
         self.job: str = lease.job
@@ -32,6 +33,8 @@ class Staged:
         self.priority = lease.spec.priority
         self.sizing = sizing
         self.since_ns = since_ns
+        self.waits = carries(lease.spec)
+        """Files have to be carried for it: nothing is to be queued with it on one slot."""
         # Highest priority first; among equals the largest known need, which is the hardest to place late; then first come.
         self.order = (-self.priority, -max(sizing.floor, sizing.reached_before), sequence)
 
