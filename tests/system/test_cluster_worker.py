@@ -20,6 +20,7 @@ from redis_rig import Server, serving
 
 from ergates.cluster.attempt import Outcome
 from ergates.cluster.task import JobId
+from ergates.drivers.ledgers.sqlite_ledger import SqliteLedger
 from ergates.drivers.stores.redis.store import RedisStore
 
 pytestmark = [pytest.mark.needs("redis"), pytest.mark.system]
@@ -318,6 +319,23 @@ def test_an_allocation_that_ends(cluster: Cluster) -> None:
     cluster.erg.wait_until_gone()
     outcomes = [attempt.outcome for _, _, attempt in cluster.store().attempts(J1)]
     assert outcomes == [Outcome.RETURNED]
+
+
+def test_workers_drain_into_the_ledger_without_a_controller(cluster: Cluster) -> None:
+    cluster.submit(*(f"echo {number}" for number in range(40)))
+    ledger = cluster.erg.folder / "ledger.db"
+    ledgers = ("--ledger", str(ledger), "--until-empty")
+    ends = [cluster.worker(*ledgers, "-j", "1"), cluster.worker(*ledgers, "-j", "1")]
+    for each in ends:
+        each.process.wait(PATIENCE_S)
+    store = cluster.store()
+    assert store.status(J1).counts["done"] == 40
+    left = len(store.undrained(1000).rows)
+    with closing(SqliteLedger(ledger)) as opened:
+        (job,) = opened.jobs()
+        rows = list(opened.attempts(job.uid))
+    assert len(rows) + left == 40 and len(rows) > 0
+    assert sorted({row.task for row in rows} | {row.task for row in store.undrained(1000).rows}) == list(range(1, 41))
 
 
 def test_no_server_and_no_way_in(erg: Erg, tmp_path: Path) -> None:

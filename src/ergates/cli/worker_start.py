@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ergates.cli.ledger_option import ledger_option
 from ergates.cli.options import DURATION, PAIR, cluster_options, examples
 from ergates.cli.run_options import machine_options
 
@@ -53,6 +55,7 @@ _OPEN_STORE = (
               help="Where outputs lie while tasks run.  [default: in XDG_STATE_HOME, shared by this user's workers]")  # fmt: skip
 @click.option("--log", metavar="FILE", help="Append a line for each thing that happens, starts and ends of tasks too.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error but errors.")
+@ledger_option
 @click.option("--placed-by", default="", hidden=True)
 @cluster_options
 def command(as_json: bool, **options: Any) -> int:
@@ -81,6 +84,19 @@ def command(as_json: bool, **options: Any) -> int:
         else:
             stream = stack.enter_context(open("/dev/null", "w")) if options["quiet"] else sys.stderr
         log = WorkerLog(stream, clock, attempts=bool(options["log"]))
+        if options["ledger"] is not None:
+            from ergates.agent.ledger_thread import LedgerThread
+            from ergates.drivers.ledgers.open_ledger import open_ledger
+
+            address = options["ledger"].address()
+            drains = LedgerThread(
+                store,
+                lambda: open_ledger(address, wait=True),
+                clock,
+                str(os.getpid()),
+                lambda text: log.say("ledger", what=text),
+            )
+            stack.callback(drains.close)
         why = run_cluster_worker(store, settings, log)
     if as_json:
         from ergates.cli.json_output import print_json

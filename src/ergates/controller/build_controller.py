@@ -9,9 +9,9 @@ from typing import Protocol
 
 from ergates.clock import SystemClock
 from ergates.controller.controller import Controller
-from ergates.controller.drain import Drainer
 from ergates.controller.reap import Reaper, reaping_member
 from ergates.controller.watch import Watch
+from ergates.drivers.ledgers.drain import Drainer
 from ergates.taskqueue.ledger import Drainable, Ledger
 from ergates.taskqueue.store import Exchanger, Reader, Roster
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from threading import Event
 
 from ergates.clock import Clock
-from ergates.controller.drain import Drainer
 from ergates.controller.reap import Reaper
 from ergates.controller.watch import Watch
+from ergates.drivers.ledgers.drain import Drainer
 
 
 class Controller:

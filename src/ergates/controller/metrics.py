@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ergates.clock import Clock
 from ergates.cluster.job import JobStatus
-from ergates.controller.drain import Drainer
 from ergates.controller.reap import CONTROLLER, Reaper
 from ergates.controller.watch import Look, Watch
+from ergates.drivers.ledgers.drain import Drainer
 from ergates.errors import UsageError
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from ergates.cluster.node import NodeCapacity, WorkerInfo, WorkerLoad, WorkerOrd
 from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.controller.controller import Controller
-from ergates.controller.drain import SAY_AGAIN_NS, Drainer
 from ergates.controller.metrics import MetricsServer, Sources, listen_address
 from ergates.controller.reap import REAP_NS, Reaper, reaping_member
 from ergates.controller.watch import LOOK_NS, Watch
+from ergates.drivers.ledgers.drain import SAY_AGAIN_NS, Drainer
 from ergates.drivers.ledgers.sqlite_ledger import SqliteLedger
 from ergates.drivers.stores.sqlite import SqliteStore
 from ergates.drivers.stores.sqlite_report import SqliteReport

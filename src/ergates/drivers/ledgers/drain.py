@@ -1,4 +1,4 @@
-"""The controller's hand between store and ledger: one batch a step, and what it has seen so far, for metrics and the log."""
+"""Between store and ledger: one batch a step, and what was seen so far, for metrics and the log of whoever drains."""
 
 from __future__ import annotations
 
