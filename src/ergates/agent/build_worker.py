@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,14 @@ from ergates.agent.node import capacity_of, describe_worker
 from ergates.agent.observer import Observer
 from ergates.agent.scratch import remove_scratch
 from ergates.agent.settings import RunSettings
+from ergates.agent.staging import Staging
 from ergates.agent.worker import Far, Worker
 from ergates.clock import SystemClock
 from ergates.cluster.node import WorkerInfo
 from ergates.cluster.task import JobId, Kind
 from ergates.drivers.launchers.leftovers import clean_leftovers
 from ergates.drivers.launchers.process import ProcessLauncher
+from ergates.drivers.objects.cache import FileCache
 from ergates.taskqueue.halt import Stop
 from ergates.taskqueue.launching import Launcher
 from ergates.taskqueue.node_settings import NodeSettings
@@ -102,6 +105,7 @@ def build_worker(
             grace_ns=settings.grace_ns,
             state_dir=state_dir,
             stop_rule=stop_rule,
+            staging=Staging(FileCache(state_dir, settings.cache_bytes), random.Random(f"{info.id}/transfers")),
             far=None if far is None else far(info),
             confine=processes.set_memory_limit if processes.confined else None,
         )

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ergates.cluster.node import NamedResource
 from ergates.taskqueue.halt import HaltRule
-from ergates.units import Bytes, MilliCpus, Nanoseconds, UsdMicros
+from ergates.units import GIB, Bytes, MilliCpus, Nanoseconds, UsdMicros
 
 MemoryPolicyName = Literal["ours", "distcomp", "fixed"]
 CgroupPreference = Literal["auto", "v2", "v1", "none"]
@@ -35,6 +35,7 @@ class RunSettings:
         cgroups: which kind to use; `auto` takes the best that works.
         container_engine: for tasks with an image.
         state_dir: where the output packs go (same directory as the store).
+        cache_bytes: how much of the tasks' inputs is kept for others, below `state_dir`.
     """
 
     jobs: int | None = None
@@ -49,4 +50,5 @@ class RunSettings:
     cgroups: CgroupPreference = "auto"
     container_engine: ContainerEngine = "auto"
     state_dir: str = ".ergates"
+    cache_bytes: Bytes = Bytes(10 * GIB)
     node_labels: dict[str, str] = field(default_factory=dict)

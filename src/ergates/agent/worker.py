@@ -122,6 +122,7 @@ class Worker:
         self._next_snapshot_ns = 0
         self._ended = self._failed = self._told_running = 0
         self._away = ""
+        self._full = False
         self.busy_ns = clock.now_ns()
         """When it last had something to do."""
         if far is not None:
@@ -275,6 +276,15 @@ class Worker:
     def store_is_full(self, error: StoreFullError) -> None:
         """See exchanging.Listener."""
         self._performer.disk.ran_out(str(error))
+        if self._far is not None and not self._full:
+            self._far.log.say("store full", why=str(error), running=len(self._performer.running))
+        self._full = True
+
+    def store_has_room(self) -> None:
+        """See exchanging.Listener."""
+        if self._far is not None and self._full:
+            self._far.log.say("store has room", running=len(self._performer.running))
+        self._full = False
 
     def store_is_away(self, words: str) -> None:
         """See exchanging.Listener."""

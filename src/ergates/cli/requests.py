@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ergates.agent.settings import RunSettings
 from ergates.cli.input_files import InputFiles
 from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.node import NamedResource
-from ergates.errors import UsageError
+from ergates.cluster.task import TaskSpec
+from ergates.errors import InputError, UsageError
 from ergates.taskqueue.command import has_unclosed_quote
+from ergates.taskqueue.data_paths import carries, check_carried, checked_input, checked_output
 from ergates.taskqueue.inputs.needs import checked_path, gang_size
 from ergates.taskqueue.inputs.request import InputRequest, PipeOptions, TaskDefaults, with_words
 from ergates.taskqueue.inputs.source import ParsedInput, derive_key, read_tasks
@@ -73,7 +76,20 @@ def read_input(words: tuple[str, ...], options: Options, files: InputFiles) -> t
     request = input_request(words, options)
     parsed = read_tasks(request, files.open)
     key = options["key"] or parsed.job.key or derive_key(request, files.open)
+    if request.files or request.defaults.inputs or request.defaults.outputs:
+        parsed = replace(parsed, tasks=_carried(parsed, options["data"] or parsed.job.data or ""))
     return request, parsed, key
+
+
+def _carried(parsed: ParsedInput, data: str) -> Iterator[TaskSpec]:
+    """The tasks, refused where what they bring along has no place to come from, or what they leave behind none to go to."""
+    for number, task in enumerate(parsed.tasks, 1):
+        if carries(task):
+            try:
+                check_carried(task, data)
+            except ValueError as error:
+                raise InputError(str(error), source=f"{parsed.source}, task {number}") from None
+        yield task
 
 
 def run_settings(options: Options, state_dir: str) -> RunSettings:
@@ -100,11 +116,14 @@ def run_settings(options: Options, state_dir: str) -> RunSettings:
         cgroups=options["cgroups"],
         container_engine=options["container_engine"],
         state_dir=state_dir,
+        cache_bytes=Bytes(options["cache_size"]),
     )
 
 
 def _task_defaults(options: Options, cwd: str) -> TaskDefaults:
     requires = tuple(os.path.join(cwd, path) for path in options["requires"])
+    _check_paths("--input", checked_input, options["inputs"])
+    _check_paths("--output-file", checked_output, options["outputs"])
     return TaskDefaults(
         cpus_milli=options["cpus_per_task"],
         memory_bytes=options["memory_per_task"],
@@ -125,6 +144,14 @@ def _task_defaults(options: Options, cwd: str) -> TaskDefaults:
         inputs=options["inputs"] or None,
         outputs=options["outputs"] or None,
     )
+
+
+def _check_paths(option: str, check: Callable[[str], str], paths: tuple[str, ...]) -> None:
+    for path in paths:
+        try:
+            check(path)
+        except ValueError as error:
+            raise UsageError(f"{option}: {error}") from None
 
 
 def _gang(options: Options) -> int | None:

@@ -121,6 +121,8 @@ machine_options = applied(
                      help="Between asking a task to end (TERM) and ending it (KILL)."),
         click.option("--cgroups", default="auto", show_default=True, type=click.Choice(["auto", "v2", "v1", "none"]),
                      help="Which control groups to use."),
+        click.option("--cache-size", type=BYTES, default="10GiB", show_default=True, metavar="SIZE",
+                     help="How much of what --input brought is kept for later tasks."),
         click.option("--container-engine", default="auto", show_default=True, type=click.Choice(["auto", "docker", "podman"]),
                      help="For tasks with an image."),
     )

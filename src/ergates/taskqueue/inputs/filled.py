@@ -6,15 +6,16 @@ number of the task, `{#}`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from ergates.cluster.task import TaskSpec
 from ergates.errors import InputError
+from ergates.taskqueue.data_paths import checked_input, checked_output
 from ergates.taskqueue.inputs.lines import Problems
-from ergates.taskqueue.inputs.template import Row, Template, TextTemplate
+from ergates.taskqueue.inputs.template import SOURCE, Row, Template, TextTemplate
 
 RoleCommands = tuple[tuple[str, str | tuple[str, ...]], ...]
 
@@ -35,17 +36,30 @@ class Fillings:
         return frozenset[int]().union(*used)
 
     def fill(self, spec: TaskSpec, row: Row, number: int) -> TaskSpec:
-        """The task with the values of its row. Raises InputError where a value cannot be quoted safely."""
+        """The task with the values of its row.
+
+        Raises:
+            InputError: a value cannot be quoted safely, or leads a path out of where it belongs.
+        """
         roles: RoleCommands = tuple(
             (name, command.command(row, number) if isinstance(command, Template) else command)
             for name, command in self.roles
         )
         return replace(
             spec,
-            inputs=tuple(each.filled(row, number) for each in self.inputs),
-            outputs=tuple(each.filled(row, number) for each in self.outputs),
+            inputs=tuple(_checked(checked_input, each.filled(row, number), number) for each in self.inputs),
+            outputs=tuple(_checked(checked_output, each.filled(row, number), number) for each in self.outputs),
             role_commands=roles,
         )
+
+
+def _checked(check: Callable[[str], str], text: str, number: int) -> str:
+    """The text as it is, if it may be a path here: a value may have brought `..` or a `/` along."""
+    try:
+        check(text)
+    except ValueError as error:
+        raise InputError(str(error), source=f"{SOURCE}, task {number}") from None
+    return text
 
 
 def fillings_of(spec: TaskSpec, named: dict[str, int], positional: Sequence[int]) -> Fillings | None:

@@ -33,6 +33,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from ergates.cluster.task import Alternative, Stdin
+from ergates.taskqueue.data_paths import checked_input, checked_output
 from ergates.taskqueue.inputs.needs import NODES_MAX, Role, alternative_of, checked_data, checked_path, role_of
 from ergates.taskqueue.inputs.request import TaskDefaults
 from ergates.units import Bytes, MilliCpus, Nanoseconds, parse_bytes, parse_duration
@@ -259,6 +260,22 @@ def read_list(key: str, value: Any) -> tuple[str, ...]:
     return tuple(read_text(key, each) for each in (value if isinstance(value, list) else [value]))
 
 
+def read_inputs(key: str, value: Any) -> tuple[str, ...]:
+    """Paths below the job's data, or URLs."""
+    texts = read_list(key, value)
+    for text in texts:
+        _read(key, checked_input, text)
+    return texts
+
+
+def read_outputs(key: str, value: Any) -> tuple[str, ...]:
+    """Paths or patterns below the work directory."""
+    texts = read_list(key, value)
+    for text in texts:
+        _read(key, checked_output, text)
+    return texts
+
+
 def read_data(key: str, value: Any) -> str:
     """Where the inputs of a job come from."""
     return _read(key, checked_data, read_text(key, value))
@@ -289,8 +306,8 @@ _SETTINGS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "min_time": ("min_time_ns", _time_limit),
     "nodes": ("nodes", _nodes),
     "roles": ("roles", _roles),
-    "inputs": ("inputs", read_list),
-    "outputs": ("outputs", read_list),
+    "inputs": ("inputs", read_inputs),
+    "outputs": ("outputs", read_outputs),
 }
 
 

@@ -279,4 +279,23 @@ def test_any_value_goes_into_a_path_as_it_is(values: list[str], before: str, aft
         lists=(ArgumentList(values=tuple(values)),),
         defaults=TaskDefaults(inputs=(f"{before}{{}}{after}",)),
     )
-    assert [task.inputs for task in tasks(request)] == [(f"{before}{value}{after}",) for value in values]
+    whole = [f"{before}{value}{after}" for value in values]
+    if any(leads_out(text) for text in whole):
+        with pytest.raises(InputError, match="expected"):
+            list(tasks(request))
+    else:
+        assert [task.inputs for task in tasks(request)] == [(text,) for text in whole]
+
+
+def leads_out(text: str) -> bool:
+    return not text or text[0] in "/~" or ".." in text.split("/") or "\r" in text
+
+
+@pytest.mark.parametrize("value", ["../x", "a/../../b", "/etc/passwd", "~/x", "", "s3://user:secret@bucket/x"])
+def test_a_value_that_leads_out_is_refused_with_its_task(value: str) -> None:
+    request = InputRequest(
+        template="sim {}", lists=(ArgumentList(values=("fine", value)),), defaults=TaskDefaults(inputs=("{}",))
+    )
+    with pytest.raises(InputError, match="task 2: ") as refused:
+        list(tasks(request))
+    assert "secret" not in str(refused.value)
