@@ -19,7 +19,7 @@ PYTEST_PROCESSES ?= 2
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
 
-demo: $(DEMO_STAMP)  ## simulate some 300 caches with erg run, then print the table and draw the plot (under 2 minutes)
+demo: $(DEMO_STAMP)  ## simulate some 300 caches with erg run, then print the table and draw the plot (about 2 minutes)
 	$(BIN)/python examples/cache-sweep/demo.py
 
 check: $(DEV_STAMP)  ## format, lint, import rules, strict types, fast tests: under a minute

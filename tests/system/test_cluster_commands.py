@@ -150,7 +150,7 @@ def test_what_was_drained_is_still_shown(cluster: Cluster) -> None:
 def test_what_was_drained_into_a_ledger_nobody_names_is_said_to_be_there(cluster: Cluster) -> None:
     cluster("submit", "echo drained")
     cluster.work()
-    moved = "a controller moved them into the ledger"
+    moved = "they were moved into the ledger"
     assert moved not in cluster.erg("report", env=cluster.env).err
     cluster("controller", "--once", "--ledger", "ledger.db")
     for words in (("logs", "1"), ("logs", "j1"), ("export",), ("explain", "1"), ("report",)):

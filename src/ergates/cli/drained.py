@@ -1,4 +1,4 @@
-"""Attempts that a controller has moved into a ledger which nobody named here: say so, instead of "nothing ran"."""
+"""Attempts that were moved into a ledger which nobody named here: say so, instead of "nothing ran"."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Missing:
 def tell_drained(what: str) -> None:
     """On standard error, so that tables stay tables."""
     click.echo(
-        f"erg: the store no longer holds {what}: a controller moved them into the ledger"
-        "\n  hint: name the ledger in ERGATES_LEDGER, as for `erg controller`",
+        f"erg: the store no longer holds {what}: they were moved into the ledger"
+        "\n  hint: name that ledger in ERGATES_LEDGER, as for `erg controller` or the workers",
         err=True,
     )
