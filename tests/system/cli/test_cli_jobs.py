@@ -202,6 +202,10 @@ def test_doctor_checks_and_advises(erg: Erg) -> None:
         assert f"  {name} " in ended.stdout
     findings = json.loads(erg("doctor", "--json").stdout)
     assert all(finding["level"] in ("ok", "warn", "fail") for finding in findings)
+    assert "store" not in {finding["name"] for finding in findings}
+    away = json.loads(erg("doctor", "--json", "--store", "redis://127.0.0.1:1").stdout)[-1]
+    assert (away["name"], away["level"]) == ("store", "warn")
+    assert "hint: start it" in away["advice"]
 
 
 def test_settings_come_from_options_environment_and_files_in_this_order(erg: Erg, tmp_path: Path) -> None:
