@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -85,6 +86,17 @@ def missing_network_namespaces() -> str:
     return tried.stderr.strip() or _programs("ip")()
 
 
+def _modules(*names: str) -> Callable[[], str]:
+    """Which of these libraries are not installed."""
+
+    @cache
+    def missing() -> str:
+        absent = [name for name in names if importlib.util.find_spec(name) is None]
+        return f"not installed: {', '.join(absent)}" if absent else ""
+
+    return missing
+
+
 _ENGINES: dict[str, Callable[[], str]] = {
     "docker": missing_docker,
     "cgroups": missing_cgroups,
@@ -95,6 +107,9 @@ _ENGINES: dict[str, Callable[[], str]] = {
     "sshd": _programs("sshd", "ssh", "ssh-keygen"),
     "slurm": _programs("slurmctld", "slurmd", "munged", "sbatch"),
     "netns": missing_network_namespaces,
+    "rsync": _programs("rsync"),
+    "fsspec": _modules("fsspec", "paramiko"),
+    "s3": _modules("moto", "flask", "s3fs", "boto3"),
 }
 
 

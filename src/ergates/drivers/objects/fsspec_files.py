@@ -5,6 +5,7 @@ Who we are there is fsspec's business: environment, profiles and keys of this no
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ PACKAGES = {
 }
 _TAGS = ("ETag", "etag", "Content-MD5", "md5Hash", "generation", "checksum")
 _TIMES = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "modified", "created")
-_NO_KEYS = "no keys for this place"
+_KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 
 
 class FsspecFiles:
@@ -61,8 +62,10 @@ class FsspecFiles:
             ) from None
         try:
             with _translated(self.place):
-                self._fs, self._root = fsspec.core.url_to_fs(self.place)
-        except (ImportError, ValueError) as error:
+                self._fs, self._root = fsspec.core.url_to_fs(
+                    self.place, skip_instance_cache=True, **_options(self._scheme)
+                )
+        except (ImportError, ValueError, TypeError) as error:
             package = PACKAGES.get(self._scheme)
             hint = f"\n  hint: pip install 'ergates[data]' {package}" if package else ""
             raise UnusableError(f"{url}: {error}{hint}") from None
@@ -72,6 +75,7 @@ class FsspecFiles:
         where = self._at(path)
         with _translated(self._shown(path)):
             stop.check()
+            self._fs.invalidate_cache()  # of listings
             if path != ".":
                 with suppress(FileNotFoundError):
                     facts = self._fs.info(where)
@@ -134,6 +138,30 @@ def _found(path: str, facts: dict[str, Any]) -> Found:
     version = next((f"{name}={facts[name]}" for name in (*_TAGS, *_TIMES) if facts.get(name)), "")
     mode = facts.get("mode")
     return Found(path, facts.get("size"), version, isinstance(mode, int) and bool(mode & 0o100))
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """What is not left as the library has it. Its SFTP would trust any host that answers."""
+    return {"host_key_policy": _known_hosts_only()} if scheme == "sftp" else {}
+
+
+def _known_hosts_only() -> Any:
+    import paramiko  # type: ignore[import-untyped]
+
+    class KnownHostsOnly(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko has no types
+        """Takes the keys that ssh on this node knows, and asks nobody about others."""
+
+        def missing_host_key(self, _client: object, hostname: str, key: Any) -> None:
+            known = paramiko.HostKeys()
+            for name in _KNOWN_HOSTS:
+                with suppress(OSError):
+                    known.load(os.path.expanduser(name))
+            if not known.check(hostname, key):
+                raise UnusableError(
+                    f"{hostname}: this node does not know its host key\n  hint: ssh to it once from here"
+                )
+
+    return KnownHostsOnly()
 
 
 def _callback(stop: Stop) -> Any:

@@ -38,8 +38,6 @@ _FULL = re.compile(rb"No space left on device|Disk quota exceeded")
 _NOT_OURS = re.compile(
     rb"Host key verification failed|Permission denied \(|command not found|Could not resolve hostname"
 )
-_WILD = re.compile(r"[*?\[\\]")
-"""Of a name, not of a pattern, at the far end."""
 _NO_REFERENT = b"symlink has no referent"
 _VANISHED, _PARTIAL = 24, 23
 _ENV = {"LC_ALL": "C", "TZ": "UTC"}
@@ -77,7 +75,7 @@ class RsyncFiles:
         """See files.Files."""
         # A folder is listed with its name before everything below it, a file alone.
         source = self._base if path == "." else self._base + path
-        listed = self._run(["--list-only", "-rLt", "--", _WILD.sub(r"\\\g<0>", source)], stop)
+        listed = self._run(["--list-only", "-rLt", "--", _named(source)], stop)
         parent = path.rpartition("/")[0]
         found, entries = [], 0
         for line in listed.split(b"\n"):
@@ -153,6 +151,11 @@ class RsyncFiles:
         if code in (_PARTIAL, _VANISHED, 3) and _MISSING.search(said):
             raise NoSuchFileError(message)
         raise TransferError(message)
+
+
+def _named(source: str) -> str:
+    """The path so that rsync takes it for a name, not for a pattern: only in a pattern does a backslash mean anything."""
+    return re.sub(r"[*?\[\\]", r"\\\g<0>", source) if re.search(r"[*?\[]", source) else source
 
 
 def _environment() -> dict[str, str]:
