@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -15,6 +16,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 READY_MARK = "eady to accept connections"
+
+
+def free_port() -> int:
+    """Of this machine's loopback, taken by nobody just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class PrivateRedis:

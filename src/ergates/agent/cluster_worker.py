@@ -57,6 +57,7 @@ class ClusterSettings:
         drain_before_ns: so long before that nothing new starts.
         node_file: limits that are read again when they change.
         placed_by: see WorkerInfo.
+        trusted: whether the store lets in nobody who has not proved who they are: calls may be pickles then.
         rhythm, health: for tests that cannot wait as long as people can.
     """
 
@@ -68,6 +69,7 @@ class ClusterSettings:
     drain_before_ns: Nanoseconds = Nanoseconds(60 * SECOND_NS)
     node_file: str | None = None
     placed_by: str = ""
+    trusted: bool = False
     rhythm: Rhythm = FAR
     health: HealthSettings = HealthSettings()
 
@@ -116,6 +118,7 @@ class _ClusterWorker:
             health=NodeHealth(self._settings.health),
             obey=self._obey,
             log=self._log,
+            trusted=self._settings.trusted,
             rhythm=self._rhythm(),
         )
 

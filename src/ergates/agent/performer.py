@@ -25,6 +25,7 @@ from ergates.clock import Clock
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Kind
+from ergates.errors import LaunchError
 from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, Started
 from ergates.taskqueue.node_events import (
     AskForTasks,
@@ -45,10 +46,15 @@ from ergates.taskqueue.node_events import (
     WakeAt,
 )
 from ergates.taskqueue.policies import Policy
+from ergates.taskqueue.python_call import is_call
 from ergates.taskqueue.store import Commit, Lease, Returned, Verdict
 from ergates.units import Bytes, Nanoseconds
 
 TICK_NS = 100_000_000
+_NO_PICKLES = (
+    "a pickled call from a store that asks for no password: whoever reaches it could run any code here"
+    " (`erg store up` makes one with a password)"
+)
 _ENDED_BY_ITSELF = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SIGNALLED})
 """What it reached then was its peak; after any other end it might have gone on to need more."""
 
@@ -69,6 +75,7 @@ class Performer:
         ended: called with every attempt that was committed, before the policy hears of it.
         confine: sets the kernel's limit on all attempts together, where there is one.
         staging: carries files to and fro.
+        unpickles: whether calls may be pickles; else they end unstarted, for whoever can write a pickle can run code.
     """
 
     def __init__(
@@ -89,10 +96,11 @@ class Performer:
         ended: Callable[[Lease, Attempt], None],
         confine: Callable[[int], bool] | None,
         staging: Staging,
+        unpickles: bool,
     ) -> None:
         self._policy, self._exchanging, self._judging, self._clock = policy, exchanging, judging, clock
         self._observers, self._state_dir, self._keeps, self._on_end = observers, state_dir, keeps, ended
-        self._confine = confine
+        self._confine, self._unpickles = confine, unpickles
         self._confine_to: int | None = None
         self.running = RunningAttempts(launchers, self._launch_of, grace_ns, wait_point)
         self.disk = DiskRoom(state_dir)
@@ -349,6 +357,9 @@ class Performer:
         self.tell(LeasesRevoked(keys=tuple(keys)))
 
     def _launch_of(self, lease: Lease, start: StartAttempt) -> Launch:
+        payload = lease.spec.payload
+        if not self._unpickles and lease.spec.kind == "python" and payload is not None and not is_call(payload):
+            raise LaunchError(_NO_PICKLES)
         builder = self._builders.of(lease.job, self._exchanging.specs[lease.job])
         return builder.build(lease, start, *self.carrying.directories(lease))
 

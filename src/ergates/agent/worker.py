@@ -55,6 +55,7 @@ class Far:
         health: whether this node is fit to work.
         obey: called with new orders.
         log: of what happens.
+        trusted: whether only those who proved who they are write into the store: else it unpickles nothing from it.
         rhythm: how often it talks to the store without a reason.
     """
 
@@ -64,6 +65,7 @@ class Far:
     health: NodeHealth
     obey: Callable[[WorkerOrders], None]
     log: WorkerLog
+    trusted: bool = False
     rhythm: Rhythm = FAR
 
 
@@ -117,6 +119,7 @@ class Worker:
             clock=clock, observers=heard, grace_ns=grace_ns, state_dir=state_dir,
             wait_point=self._wait_point, keeps=far is not None, ended=self._attempt_ended, confine=confine,
             staging=staging or Staging(FileCache(state_dir), random.Random(f"{info.id}/transfers")),
+            unpickles=far is None or far.trusted,
         )  # fmt: skip
         self._offers: tuple[Offer, ...] = ()
         self._next_snapshot_ns = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ _WHY = {
     "idle": "no work came",
 }
 _OPEN_STORE = (
-    "erg: this store asks for no password: whoever reaches it can run commands here"
+    "erg: this store asks for no password: whoever reaches it can run commands here; calls of ergates.map and its kin are refused"
     "\n  hint: `erg store up` makes one with a password"
 )
 
@@ -75,10 +76,11 @@ def command(as_json: bool, **options: Any) -> int:
     with ExitStack() as stack:
         store = stack.enter_context(opened_cluster())
         address = named_store()
-        if address is not None and not address.authenticated and not options["quiet"]:
+        trusted = address is not None and address.authenticated
+        if not trusted and not options["quiet"]:
             click.echo(_OPEN_STORE, err=True)
         jobs = tuple(choose_job(store, job).id for job in options["served"])
-        settings = _settings(options, jobs, clock.now_ns())
+        settings = replace(_settings(options, jobs, clock.now_ns()), trusted=trusted)
         if options["log"]:
             stream = stack.enter_context(closing(open_log(options["log"])))
         else:
@@ -88,10 +90,10 @@ def command(as_json: bool, **options: Any) -> int:
             from ergates.agent.ledger_thread import LedgerThread
             from ergates.drivers.ledgers.open_ledger import open_ledger
 
-            address = options["ledger"].address()
+            ledger = options["ledger"].address()
             drains = LedgerThread(
                 store,
-                lambda: open_ledger(address, wait=True),
+                lambda: open_ledger(ledger, wait=True),
                 clock,
                 str(os.getpid()),
                 lambda text: log.say("ledger", what=text),

@@ -14,20 +14,27 @@ from pathlib import Path
 
 import joblib  # type: ignore[import-untyped]
 import pytest
-from redis_server import PrivateRedis
+from redis_server import PrivateRedis, free_port
 
 import ergates
 from ergates.clock import SystemClock
+from ergates.cluster.attempt import Outcome
+from ergates.cluster.job import JobSpec
+from ergates.cluster.task import TaskId, TaskSpec
 from ergates.drivers.stores.redis.store import RedisStore
 from ergates.errors import ErgatesError, UsageError
 from ergates.functions.errors import CallNotSentError, CallTimedOutError, WorkerDiedError
 from ergates.functions.joblib_backend import register
+from ergates.functions.payload import encode_payload
+from ergates.functions.serialise import dump_arguments, dump_function
+from ergates.taskqueue.python_call import encode_call, python_call
 
 pytestmark = pytest.mark.needs("redis")
 
 
-def start_worker(url: str, folder: Path) -> subprocess.Popen[bytes]:
+def start_worker(url: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "ergates", "worker", "start", "--store", url, "-j", "2", "--state", str(folder)]
+    command += options
     with (folder.parent / "worker.log").open("wb") as log:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
 
@@ -59,6 +66,26 @@ def fail_on_three(number: int) -> int:
     if number == 3:
         raise ValueError("three")
     return number
+
+
+def test_a_worker_unpickles_nothing_from_a_store_that_lets_everybody_in(tmp_path: Path) -> None:
+    """Whoever reaches such a store could run code here; a call from a task file is plain data, and welcome."""
+    mark = tmp_path / "mark"
+    arguments = dump_arguments(Path.touch, (mark,), {})
+    calls = (encode_payload(dump_function(Path.touch), arguments), encode_call(python_call("print(6 * 7)", [], {})))
+    specs = [TaskSpec(command="call", kind="python", payload=payload) for payload in calls]
+    port = free_port()
+    (tmp_path / "redis").mkdir()
+    with PrivateRedis(tmp_path / "redis", "--port", str(port)) as server:
+        store = RedisStore(server.client, queue="open")
+        job = store.submit(JobSpec(key="calls", cwd=str(tmp_path)), specs, SystemClock().now_ns()).id
+        worker = start_worker(f"redis://127.0.0.1:{port}?queue=open", tmp_path / "state", "--until-empty")
+        assert worker.wait(60) == 0
+        ends = {task: attempt for _, task, attempt in store.attempts(job)}
+        store.close()
+    assert ends[TaskId(1)].outcome is Outcome.NOT_STARTED and "asks for no password" in ends[TaskId(1)].reason
+    assert ends[TaskId(2)].outcome is Outcome.SUCCEEDED
+    assert not mark.exists()
 
 
 def test_what_a_call_raises_is_raised_here(url: str) -> None:
