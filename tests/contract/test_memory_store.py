@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from store_contract import StoreContract
+from store_gangs_contract import GangsContract
 from store_machine import StoreMachine
 from store_rig import LEASE_NS, Rig
 
@@ -38,7 +39,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(store=store, open=store.open_again, proc=proc, host="this-host")
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, GangsContract):
     """Runs the contract."""
 
 

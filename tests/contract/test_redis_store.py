@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from redis_server import PrivateRedis
 from store_contract import StoreContract
+from store_gangs_contract import GangsContract
 from store_machine import StoreMachine, run_story
 from store_rig import LEASE_NS, Rig
 
@@ -46,7 +47,7 @@ def rig(server: PrivateRedis, tmp_path: Path) -> Iterator[Rig]:
     server.drop(queue)
 
 
-class TestRedisStore(StoreContract):
+class TestRedisStore(StoreContract, GangsContract):
     """Runs the contract."""
 
 

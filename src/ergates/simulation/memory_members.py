@@ -70,6 +70,14 @@ class Members:
         member = self._members.get(worker)
         return "" if member is None else member.info.host
 
+    def lives(self, worker: str, at_ns: int) -> bool:
+        """Whether it beat within the lease time and is not given up."""
+        member = self._members.get(worker)
+        return member is not None and member.standing == "live" and member.beat_ns + self._lease_ns >= at_ns
+
+    def living(self, at_ns: int) -> list[str]:
+        return [worker for worker in self._members if self.lives(worker, at_ns)]
+
     def others_live(self, host: str, at_ns: int) -> bool:
         """Whether a worker on another host can take what this host should avoid."""
         return any(

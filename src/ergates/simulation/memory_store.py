@@ -17,11 +17,13 @@ import msgspec
 from msgspec.structs import replace
 
 from ergates.cluster.attempt import Attempt
+from ergates.cluster.gang import GangSeat, role_of
 from ergates.cluster.job import JobSpec, JobStatus
 from ergates.cluster.node import WorkerInfo, WorkerLoad
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.errors import JobGrewError, UnknownJobError, UsageError, closed_job
+from ergates.simulation.memory_gangs import Gang, Gangs, Lane
 from ergates.simulation.memory_job import Ranges, StoredJob, StoredLease, StoredTask
 from ergates.simulation.memory_members import Members
 from ergates.taskqueue.store import (
@@ -36,6 +38,7 @@ from ergates.taskqueue.store import (
     Offer,
     PastPeak,
     Returned,
+    Seat,
     Submitted,
     TaskView,
     Want,
@@ -76,6 +79,7 @@ class MemoryStore:
         self._requirements: dict[int, Requirement] = {}
         self._shared = _Shared()
         self._held: dict[str, dict[tuple[JobId, TaskId], StoredLease]] = {}
+        self._gangs = Gangs(self.members, self._gang_lanes)
         self._ledger: list[tuple[JobId, TaskId, Attempt]] = []
         self._peaks: dict[str, deque[PastPeak]] = {}
         self._ahead_ns = 0
@@ -179,32 +183,44 @@ class MemoryStore:
         refused = tuple((c.job, c.task, c.fence) for c in commits if not self._commit(worker, c, now_ns))
         for stored in self._jobs.values():
             stored.wake(at_ns)
+        self._note_cancelled()
+        self._gangs.declare(worker, unfit, [int(job.id[1:]) for job in asked], at_ns)
         leases = [lease for row in want for lease in self._lease(worker, row, at_ns)]
+        leases += [self._as_member(gang, rank) for gang, rank in self._gangs.called_up(worker)]
+        self._gangs.choose(at_ns)
         shown = [job for job in (asked or self._jobs.values()) if job.leases_out]
         next_ready = [ready_ns for job in shown if (ready_ns := job.next_ready_ns()) is not None]
         held = self._held.get(worker, {})
+        revoked = [(*place, held[place].fence) for place in held if held[place].revoked]
         counted = asked or [job for job in self._jobs.values() if job.finished_ns is None]
         return Exchanged(
             leases=tuple(leases),
             refused=refused,
             offers=self._offers(worker, shown, at_ns, unfit),
-            revoked=tuple((*place, held[place].fence) for place in sorted(held) if held[place].revoked),
+            revoked=tuple(sorted({*revoked, *self._gangs.to_end(worker)})),
             next_ready_ns=Nanoseconds(min(next_ready) - self._ahead_ns) if next_ready else None,
             open_tasks=sum(job.open_tasks for job in counted),
+            seat=self._gangs.seat_of(worker),
+            gang_ends=self._gangs.ended(worker),
         )
 
     def expired(self, now_ns: Nanoseconds, live_boot_id: str = "") -> tuple[Lease, ...]:
         """See Exchanger.expired."""
-        holders = [name for name, held in self._held.items() if held]
+        holders = [name for name, held in self._held.items() if held or self._gangs.places.get(name)]
+        holders += [name for name, places in self._gangs.places.items() if places and name not in self._held]
         gone = self.members.condemn(self._time(now_ns), holders, live_boot_id)
-        return tuple(
+        leases = [
             replace(
                 self._as_lease(self._jobs[job].tasks[task - 1], self._held[name][job, task]),
                 host=self.members.host_of(name),
             )
             for name in gone
             for job, task in sorted(self._held.get(name, {}))
-        )
+        ]
+        for name in gone:
+            for gang, rank in self._gangs.of_the_dead(name):
+                leases.append(replace(self._as_member(gang, rank), host=self.members.host_of(name)))
+        return tuple(sorted(leases, key=lambda lease: (lease.job, lease.task)))
 
     def leave(self, worker: str, now_ns: Nanoseconds) -> None:
         """See Exchanger.leave."""
@@ -269,6 +285,10 @@ class MemoryStore:
         ]
         return tuple(sorted(leases, key=lambda lease: lease.fence)[:most])
 
+    def assembling(self) -> Seat | None:
+        """See Assembling."""
+        return self._gangs.assembling()
+
     def remember_peaks(self, peaks: Sequence[PastPeak]) -> None:
         """See History.remember_peaks."""
         for peak in peaks:
@@ -332,12 +352,16 @@ class MemoryStore:
         stored = self._jobs.get(commit.job)
         if stored is None or not 1 <= commit.task <= len(stored.tasks):
             return False
+        if commit.seat is not None:
+            self._note_cancelled()
+            return self._gangs.commit_seat(worker, commit)
         task = stored.tasks[commit.task - 1]
         lease = task.lease
         if not self._may_commit(worker, commit, lease):
             return False
         assert lease is not None
         del self._held[lease.worker][stored.id, task.id]
+        self._gangs.dissolve(stored.id, task.id)
         task.lease = None
         if commit.attempt is not None:
             attempt = commit.attempt
@@ -376,6 +400,10 @@ class MemoryStore:
         stored = self._jobs.get(want.job)
         if stored is None or not stored.leases_out:
             return []
+        needed = self._requirements.get(want.class_id)
+        if needed is not None and needed.nodes > 1:
+            self._seat(worker, stored, want, at_ns)
+            return []
         leases = []
         for task in self._visible(stored, worker, want.class_id, want.priority, at_ns)[: max(0, want.count)]:
             self._shared.fence += 1
@@ -384,6 +412,39 @@ class MemoryStore:
             self._held.setdefault(worker, {})[stored.id, task.id] = task.lease
             leases.append(self._as_lease(task, task.lease))
         return leases
+
+    def _seat(self, worker: str, stored: StoredJob, want: Want, at_ns: int) -> None:
+        lane = (-want.priority, int(stored.id[1:]), want.class_id)
+        workers = self._gangs.take_seat(worker, lane, at_ns) if want.count > 0 else ()
+        if workers:
+            task = min(stored.lanes[want.class_id, want.priority].items())[1]
+            self._shared.fence += 1
+            stored.lease(task, StoredLease(self._shared.fence, workers[0]))
+            assert task.lease is not None
+            self._held.setdefault(workers[0], {})[stored.id, task.id] = task.lease
+            self._gangs.start((stored.id, task.id, task.lease.fence), workers)
+
+    def _gang_lanes(self) -> list[tuple[Lane, int]]:
+        return sorted(
+            ((-priority, int(job.id[1:]), class_id), self._requirements[class_id].nodes)
+            for job in self._jobs.values()
+            if job.leases_out
+            for (class_id, priority), ready in job.lanes.items()
+            if ready and self._requirements[class_id].nodes > 1
+        )
+
+    def _as_member(self, gang: Gang, rank: int) -> Lease:
+        job, number, fence = gang.key
+        task = self._jobs[job].tasks[number - 1]
+        lease = self._as_lease(task, StoredLease(fence, gang.workers[rank]))
+        role = role_of(lease.spec.requirement.roles, rank)
+        return replace(lease, gang=GangSeat(rank=rank, size=len(gang.workers), role=role, hosts=gang.hosts))
+
+    def _note_cancelled(self) -> None:
+        for job, task in self._gangs.running:
+            lease = self._jobs[job].tasks[task - 1].lease
+            if lease is not None and lease.revoked:
+                self._gangs.cancelled(job, task)
 
     def _visible(self, job: StoredJob, worker: str, class_id: int, priority: int, at_ns: int) -> list[StoredTask]:
         """Ready tasks of one row that this worker may have, smallest ids first."""
@@ -402,6 +463,9 @@ class MemoryStore:
         for job in jobs:
             for (class_id, priority), ready in job.lanes.items():
                 if class_id in unfit:
+                    continue
+                lane = (-priority, int(job.id[1:]), class_id)
+                if self._requirements[class_id].nodes > 1 and not self._gangs.offered(worker, lane):
                     continue
                 waiting = sum(1 for task in ready.values() if not task.avoid_host or self._sees(worker, task, at_ns))
                 if waiting:
@@ -435,11 +499,13 @@ class MemoryStore:
         for (job_id, number), lease in self._held.pop(worker, {}).items():
             stored = self._jobs[job_id]
             task = stored.tasks[number - 1]
+            self._gangs.dissolve(job_id, number)
             task.lease = None
             if lease.revoked:
                 stored.end_badly(task, TaskState.CANCELLED, lease.reason, now_ns)
             else:
                 stored.take_back(task, Returned(past=task.past), task.reason, self._shared.now_ns)
+        self._gangs.leave(worker)
 
     @property
     def all_ended(self) -> bool:

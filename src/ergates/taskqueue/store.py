@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ergates.cluster.attempt import Attempt, Kept
+from ergates.cluster.gang import GangSeat
 from ergates.cluster.job import JobSpec, JobStatus
 from ergates.cluster.node import WorkerInfo, WorkerLoad, WorkerOrders, WorkerStatus
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
@@ -34,6 +35,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     """One worker's claim on one task. `attempt` is the number this try will have; `fence` makes it unforgeable.
 
     `host` is where its worker is, for those who find the worker dead (`Exchanger.expired`); empty when it was just leased.
+    `gang` is set when the task runs on several nodes at once: then this is one member's claim, and all share the fence.
     """
 
     job: JobId
@@ -43,6 +45,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     spec: TaskSpec
     past: PastFailures
     host: str = ""
+    gang: GangSeat | None = None
 
 
 class Done(Struct, frozen=True, tag=True):
@@ -81,6 +84,9 @@ class Commit(Struct, frozen=True, kw_only=True):
 
     `attempt` None only for a lease that is handed back without having been tried (no ledger row, no count). `kept` is
     what a cluster's store carries back; the embedded one needs none.
+
+    `seat` is the rank of a member of a gang: then only this member has ended, the store remembers it for the gang's leader,
+    and the task stays leased. Without it the leader ends the whole gang.
     """
 
     job: JobId
@@ -89,6 +95,50 @@ class Commit(Struct, frozen=True, kw_only=True):
     attempt: Attempt | None
     verdict: Verdict
     kept: Kept | None = None
+    seat: int | None = None
+
+
+class MemberEnd(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one member of a gang ended, as its own worker judged it."""
+
+    attempt: Attempt
+    verdict: Verdict
+    kept: Kept | None = None
+
+
+CANCELLED_BY_USER = -1
+"""As the cause of a gang's end."""
+
+
+class GangEnds(Struct, frozen=True, kw_only=True):
+    """All members of a gang have ended; its leader writes the attempt down.
+
+    Args:
+        cause: rank of the first that ended badly, CANCELLED_BY_USER, or None when none did.
+        ends: in the order of the ranks; None for one that never started, or was handed back.
+    """
+
+    job: JobId
+    task: TaskId
+    fence: int
+    cause: int | None
+    ends: tuple[MemberEnd | None, ...]
+
+
+class Seat(Struct, frozen=True, kw_only=True):
+    """A worker's promise of room for one member of the gang that assembles; not a lease yet.
+
+    Args:
+        taken: seats taken so far, of `size`.
+        since_ns: when assembling it began, by the store's clock.
+    """
+
+    job: JobId
+    class_id: int
+    priority: int
+    taken: int
+    size: int
+    since_ns: Nanoseconds = Nanoseconds(0)
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -122,6 +172,8 @@ class Exchanged(Struct, frozen=True, kw_only=True):
         open_tasks: tasks of the jobs asked about that are not in a terminal state.
         stale: this worker's lease had expired; it must end its tasks and register again.
         orders: what people told this worker, when there is something newer than the version it named.
+        seat: the seat of a gang that this worker holds now; its room is to be kept free.
+        gang_ends: gangs this worker leads whose members have all ended; named until it has committed them.
     """
 
     leases: tuple[Lease, ...] = ()
@@ -132,6 +184,8 @@ class Exchanged(Struct, frozen=True, kw_only=True):
     open_tasks: int = 0
     stale: bool = False
     orders: WorkerOrders | None = None
+    seat: Seat | None = None
+    gang_ends: tuple[GangEnds, ...] = ()
 
 
 class Submitted(Struct, frozen=True, kw_only=True):
@@ -218,7 +272,8 @@ class Exchanger(Protocol):
     ) -> Exchanged:
         """Commit, beat and lease in one transaction. `jobs` restricts offers and `open_tasks`; empty means all.
 
-        `unfit` are class ids this worker can never serve: not offered to it, so that they hide nothing else. `load` is
+        `unfit` are class ids this worker cannot serve: not offered to it, so that they hide nothing else; a seat in a gang of
+        such a class is given up. A want of a gang's class asks for a seat: see docs/gangs.md. `load` is
         for people; `orders_seen` is the version of the orders it obeys already.
 
         Raises:
@@ -383,6 +438,14 @@ class Reader(Protocol):
         self, job: JobId, *, ids: Sequence[tuple[int, int]] = (), since_row: int = 0
     ) -> Iterator[tuple[int, TaskId, Attempt]]:
         """(row, task, attempt) in the order they were committed; `since_row` continues a listing."""
+        ...
+
+
+class Assembling(Protocol):
+    """Only a store of many machines has it."""
+
+    def assembling(self) -> Seat | None:
+        """The gang whose seats are being taken now, for people; `taken` may be 0. None: none waits, or none could start."""
         ...
 
 

@@ -20,9 +20,11 @@ import msgspec
 
 from ergates.cluster.node import WorkerInfo, WorkerLoad, WorkerOrders
 from ergates.cluster.task import JobId
+from ergates.drivers.stores.redis.gangs import gang_ends_of, seat_of
 from ergates.drivers.stores.redis.names import job_number, number_or_none, to_json
 from ergates.drivers.stores.redis.session import Session
 from ergates.drivers.stores.redis.wire import (
+    SEAT,
     Core,
     Granted,
     Rest,
@@ -34,7 +36,7 @@ from ergates.drivers.stores.redis.wire import (
     pack_row,
     places_of,
 )
-from ergates.errors import StoreUnavailableError
+from ergates.errors import StoreFullError, StoreUnavailableError
 from ergates.taskqueue.store import Commit, Exchanged, Want
 from ergates.units import SECOND_NS, Nanoseconds
 
@@ -43,6 +45,8 @@ OFFERED_AGAIN_NS = 10 * SECOND_NS
 """A server with `appendfsync everysec` loses at most two seconds; counted back from the last answer."""
 REMEMBERED_MAX = 50_000
 ADOPTED_AT_ONCE = 500
+LEADS = (0,)
+"""Where a commit of a gang's member has its rank: of the one that keeps its lease until all have ended."""
 Row = tuple[int, int, int]
 _rows = msgspec.msgpack.Decoder(list[Row])
 
@@ -171,9 +175,9 @@ class Exchanging:
         host = "" if life.info is None else life.info.host
         pending = set() if life.pending is None else set(life.pending.rows)
         number = life.pending.number if life.pending is not None else 1 << 40
-        held: list[Any] = [(*row, 0, row in pending) for row in life.held]
+        held: list[Any] = [(*row, 0, row in pending, some.gang is not None) for row, some in life.held.items()]
         recent = list(life.recent)
-        held += [(*entry.commit[:3], entry.attempt, False) for entry in recent if entry.attempt]
+        held += [(*entry.commit[:3], entry.attempt, False, False) for entry in recent if entry.attempt]
         taken: set[Row] = set()
         for start in range(0, max(len(held), len(recent), 1), ADOPTED_AT_ONCE):
             part = slice(start, start + ADOPTED_AT_ONCE)
@@ -227,12 +231,16 @@ class Exchanging:
             worker, life.asker, call.number, call.commits, call.wants, asked, unfit, told, orders_seen,
         ]  # fmt: skip
         try:
-            packed_core, packed_rest = self._session.run("exchange", request, now_ns, call.blobs, life.run_id)
+            packed_core, packed_rest, *blobs = self._session.run("exchange", request, now_ns, call.blobs, life.run_id)
         except StoreUnavailableError:
             life.pending = call
             raise
+        except StoreFullError:
+            self._session.run("beat", worker, now_ns)  # what cannot be committed now must not be taken away meanwhile
+            raise
         life.pending = None
         core, rest = decode_core(packed_core), decode_rest(packed_rest)
+        rest.blobs = blobs
         if rest.stale:
             core.refused = call.rows
         self._note(life, call, core, now_ns)
@@ -243,9 +251,12 @@ class Exchanging:
         refused = set(core.refused) if core.refused else ()
         recent, held = life.recent, life.held
         for place, row in enumerate(call.rows):
-            some = held.pop(row, None)
+            seat = call.commits[place][3] == SEAT
+            some = held.get(row) if seat and call.commits[place][10] == LEADS else held.pop(row, None)
             if some is not None and row not in refused:
-                recent.append(_Sent(now_ns, call.commits[place], call.blobs[place], call.attempts[place]))
+                # What a gang did is never taken for an ordinary task's end by a server that forgot the gang.
+                number = 0 if some.gang is not None else call.attempts[place]
+                recent.append(_Sent(now_ns, call.commits[place], call.blobs[place], number))
         while recent and recent[0].at_ns < now_ns - OFFERED_AGAIN_NS:
             recent.popleft()
         for some in core.granted:
@@ -266,6 +277,8 @@ class Exchanging:
             open_tasks=rest.open_tasks,
             stale=rest.stale,
             orders=msgspec.json.decode(rest.orders, type=WorkerOrders) if rest.orders else None,
+            seat=seat_of(rest.seat),
+            gang_ends=gang_ends_of(rest.gang_ends, rest.blobs),
         )
         life.lost.clear()
         life.settled.clear()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from ergates.cluster.node import WorkerInfo, WorkerLoad, WorkerOrders, WorkerStatus
 from ergates.cluster.task import TaskId
+from ergates.drivers.stores.redis.gangs import gang_seat
 from ergates.drivers.stores.redis.names import job_name, to_json
 from ergates.drivers.stores.redis.session import Session
 from ergates.drivers.stores.redis.wire import as_leased, past_of
@@ -21,7 +23,7 @@ STAT_START_FIELD = 19
 
 _neighbours = msgspec.msgpack.Decoder(list[tuple[str, str, str]])
 _roster = msgspec.msgpack.Decoder(list[tuple[str, str, int, int, str, str]])
-_expired = msgspec.msgpack.Decoder(list[tuple[int, str, int, int, int, int, bool, list[int] | bool, str]])
+_expired = msgspec.msgpack.Decoder(list[tuple[int, str, int, int, int, int, bool, list[int] | bool, str, Any]])
 
 
 def expired(session: Session, now_ns: int, live_boot_id: str, this_host: str, proc: Path) -> tuple[Lease, ...]:
@@ -36,7 +38,7 @@ def expired(session: Session, now_ns: int, live_boot_id: str, this_host: str, pr
     rows = _expired.decode(packed)
     classes = session.requirements(row[4] for row in rows)
     leases = []
-    for job, uid, task, fence, class_id, priority, edited, past, host in sorted(rows, key=lambda row: (row[0], row[2])):
+    for job, uid, task, fence, class_id, priority, edited, past, host, place in sorted(rows, key=_by_task):
         spec = session.specs(job, uid, [task], edited=edited)[task]
         counts = past if isinstance(past, list) else None
         leases.append(
@@ -48,9 +50,14 @@ def expired(session: Session, now_ns: int, live_boot_id: str, this_host: str, pr
                 spec=as_leased(spec, classes[class_id], priority),
                 past=past_of(counts[1:]) if counts else PastFailures(),
                 host=host,
+                gang=gang_seat(place, classes[class_id]) if place else None,
             )
         )
     return tuple(leases)
+
+
+def _by_task(row: tuple[Any, ...]) -> tuple[int, int]:
+    return row[0], row[2]
 
 
 def workers(session: Session) -> tuple[WorkerStatus, ...]:

@@ -18,7 +18,7 @@ LAYOUT = 1
 """Version of the keys (docs/decisions/0008-redis-layout.md). Stands in base.lua as well."""
 
 OFTEN = ("constants", "base", "states", "jobs", "lanes")
-SELDOM = ("constants", "lane_changes", "tasks", "dependencies", "ring", "workers", "ending", "seeing")
+SELDOM = ("constants", "lane_changes", "tasks", "dependencies", "ring", "workers", "ending", "seeing", "gangs")
 _LOAD_WHEN_CALLED = """
 setmetatable(S, { __index = function(pieces, name)
   setmetatable(pieces, nil)

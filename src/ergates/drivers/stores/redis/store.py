@@ -22,6 +22,7 @@ from ergates.drivers.stores.redis import (
     draining,
     editing,
     extending,
+    gangs,
     history,
     holding,
     membership,
@@ -40,6 +41,7 @@ from ergates.taskqueue.store import (
     Lease,
     Offer,
     PastPeak,
+    Seat,
     Submitted,
     TaskView,
     Want,
@@ -165,6 +167,9 @@ class RedisStore:
 
     def order(self, worker: str, orders: WorkerOrders) -> WorkerOrders:
         return membership.order(self._session, worker, orders)
+
+    def assembling(self) -> Seat | None:
+        return gangs.assembling(self._session)
 
     def held(self, most: int) -> tuple[HeldTask, ...]:
         return holding.held(self._session, most)

@@ -8,12 +8,13 @@ from typing import Any, assert_never
 import msgspec
 
 from ergates.cluster.task import JobId, TaskId, TaskSpec
+from ergates.drivers.stores.redis.gangs import gang_seat, pack_member
 from ergates.drivers.stores.redis.names import job_name, number_or_none
 from ergates.drivers.stores.redis.rows import clean_text, pack_attempt
 from ergates.drivers.stores.redis.session import Session
 from ergates.taskqueue.store import Cancelled, Commit, Done, Failed, Lease, Offer, PastFailures, Returned
 
-READY, DONE, FAILED, CANCELLED = 3, 6, 7, 8
+READY, DONE, FAILED, CANCELLED, SEAT = 3, 6, 7, 8, 9
 Place = tuple[JobId, TaskId, int]
 
 _NO_PAST = PastFailures()
@@ -34,6 +35,8 @@ class Granted(msgspec.Struct, array_like=True):
     priority: int
     edited: bool
     pasts: list[tuple[int, int, int, int, int, int, int]]
+    gang: tuple[int, list[str]] | None = None
+    """Rank and hosts, when it is a member's lease."""
 
 
 class Core(msgspec.Struct, array_like=True):
@@ -52,6 +55,10 @@ class Rest(msgspec.Struct, array_like=True):
     next_ready_us: int | bool
     open_tasks: int
     orders: str
+    seat: tuple[int, int, int, int, int, int] | bool = False
+    gang_ends: list[tuple[int, int, int, int | bool, int]] = []
+    blobs: list[bytes] = []
+    """How members of those gangs ended; they come beside it."""
 
 
 decode_core = msgspec.msgpack.Decoder(Core).decode
@@ -76,6 +83,8 @@ def pack_commit(session: Session, commit: Commit) -> tuple[Any, ...]:
         case _:
             assert_never(verdict)
     job = number_or_none(commit.job)
+    if commit.seat is not None:
+        code, past, not_before_us, class_id, avoid = SEAT, (commit.seat,), 0, 0, ""
     if attempt is None:
         return (job, commit.task, commit.fence, code, False, 0, 0, 0, -1, reason, past, not_before_us, class_id, avoid)
     usage = attempt.usage
@@ -87,7 +96,9 @@ def pack_commit(session: Session, commit: Commit) -> tuple[Any, ...]:
 
 
 def pack_row(commit: Commit, worker: str, host: str) -> bytes:
-    """The row for the log; empty where there is no attempt."""
+    """The row for the log, or the end of a gang's member for its leader; empty where there is no attempt."""
+    if commit.seat is not None:
+        return pack_member(commit, worker, host)
     return b"" if commit.attempt is None else pack_attempt(commit.attempt, commit.kept, worker, host)
 
 
@@ -112,6 +123,7 @@ def leases_of(session: Session, granted: Sequence[Granted]) -> tuple[Lease, ...]
                     attempt=1 if row is None else row[1] + 1,
                     spec=as_leased(specs[task], requirement, some.priority),
                     past=_NO_PAST if row is None else past_of(row[2:]),
+                    gang=None if some.gang is None else gang_seat(some.gang, requirement),
                 )
             )
     return tuple(leases)

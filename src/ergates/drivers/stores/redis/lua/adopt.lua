@@ -4,7 +4,8 @@
 --
 -- The request: {worker, host, info or '', registered, who asks, number, held, commits}. Held is a list of {job, task, fence, attempt,
 -- pending}: `attempt` above 0 for one that was committed as that attempt; `pending` true for one whose commit is in the request
--- `number`, which may have been carried out. The answer: {job, task, fence} of what is another's now, or at an end.
+-- `number`, which may have been carried out. The answer: {job, task, fence} of what is another's now, or at an end. A sixth place of `held`
+-- that is true names a member of a gang: where the server forgot that gang, nobody has it, and its members end.
 
 local worker = request[1]
 local W, own = P .. 'w:' .. worker, P .. 'own:' .. worker
@@ -51,7 +52,9 @@ for _, about in ipairs(request[7]) do
   if not (about[5] and carried_out) then
     local value = call('HGET', own, about[1] .. ':' .. task)
     local stands = value and S.parse_lease(value) == lease_fence
-    if not stands and job and not value and task <= job.total then
+    if about[6] then
+      stands = stands or call('HEXISTS', P .. 'mem:' .. worker, about[1] .. ':' .. task .. ':' .. S.text(lease_fence)) == 1
+    elseif not stands and job and not value and task <= job.total then
       stands = adopt(job, task, lease_fence, about[4])
     end
     if not stands then
@@ -63,7 +66,7 @@ end
 local again, blobs = {}, {}
 for i, c in ipairs(request[8]) do
   local value = call('HGET', own, c[1] .. ':' .. c[2])
-  if value and S.parse_lease(value) == c[3] then
+  if c[4] == SEAT or (value and S.parse_lease(value) == c[3]) then
     again[#again + 1] = c
     blobs[#again] = ARGV[i + 1]
   end

@@ -15,7 +15,7 @@ local head = unpack_msgpack(ARGV[1])
 local request = head[6]
 local lease_us = head[5]
 
-local meta = call('HMGET', META, 'layout', 'run', 'counters')
+local meta = call('HMGET', META, 'layout', 'run', 'counters', 'gangs')
 if not meta[1] then
   call('HSET', META, 'layout', LAYOUT, 'about', 'A queue of Ergates. Its keys belong together: do not change or delete single ones.')
 elseif tonumber(meta[1]) ~= head[1] then
@@ -27,6 +27,8 @@ local generation, fence, rows, open_tasks, seen, steps_in_work, ageing_jobs, fir
 if meta[3] then
   generation, fence, rows, open_tasks, seen, steps_in_work, ageing_jobs, first_due = struct.unpack('<dddddddd', meta[3])
 end
+
+S.gangs = tonumber(meta[4] or 0) -- classes of tasks that need several workers; nearly always none
 
 function S.text(number)
   return format('%.0f', number)

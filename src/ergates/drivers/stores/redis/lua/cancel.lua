@@ -88,6 +88,9 @@ local function revoke(from, to)
       if number == job.n and task >= from and task <= to and call('HSETNX', P .. 'rev:' .. worker, field, reason) == 1 then
         call('HINCRBY', P .. 'w:' .. worker, 'revoked', 1)
         count, rung = count + 1, true
+        if S.gangs > 0 then
+          S.break_gang(number, task)
+        end
       end
     end
     if rung then

@@ -8,6 +8,11 @@ for i, body in ipairs(request) do
     number = call('HINCRBY', META, 'classes', 1)
     call('HSET', P .. 'classes', body, number)
     call('HSET', P .. 'class', number, body)
+    local nodes = cjson.decode(body).nodes
+    if nodes and nodes > 1 then
+      call('HSET', P .. 'gangs', number, nodes)
+      call('HINCRBY', META, 'gangs', 1)
+    end
   end
   numbers[i] = tonumber(number)
 end

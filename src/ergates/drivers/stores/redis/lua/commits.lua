@@ -1,7 +1,9 @@
 -- Ending leases. A commit is {job, task, fence, verdict, outcome, wall, cpu, peak, cost, reason, past, not before, class, avoid};
--- the verdict is the state the task goes to, READY for a task that goes back; outcome false when there is no attempt to keep.
+-- the verdict is the state the task goes to, READY for a task that goes back, SEAT when only a member of a gang ended (`past` is
+-- {its rank} then); outcome false when there is no attempt to keep.
 -- `blobs` are the packed attempts, in the same order.
 
+local SEAT = 9
 local refused, accepted_rows, row_jobs = {}, {}, {}
 
 function S.keep_row(job, name, blob)
@@ -41,6 +43,9 @@ end
 function S.apply(c, value, holder, host, blob, revoked_reason)
   local job, task = S.load_job(c[1]), c[2]
   local _, known, lane = S.parse_lease(value)
+  if S.gangs > 0 and S.nodes_of(S.parse_lane(lane).class) > 1 then
+    S.dissolve(job.n, task)
+  end
   local setback = known and S.read_setback(job, task) or nil
   local attempts = setback and setback[ATTEMPTS] or 0
   if c[5] then
@@ -86,7 +91,11 @@ function S.commit_all(worker, host, commits, any_revoked, first_blob)
   local seen = {}
   for i, c in ipairs(commits) do
     local field, value, blob = fields[i], held[i], ARGV[first_blob + i - 1]
-    if value and not seen[field] and S.parse_lease(value) == c[3] then
+    if c[4] == SEAT then
+      if not S.commit_seat(worker, c, blob) then
+        refused[#refused + 1] = { c[1], c[2], c[3] }
+      end
+    elseif value and not seen[field] and S.parse_lease(value) == c[3] then
       seen[field] = true
       ended[#ended + 1] = field
       local reason = reasons and reasons[i] or nil

@@ -40,9 +40,7 @@ function S.commit_for_the_dead(field, c, blob)
   if reason then
     call('HDEL', P .. 'rev:' .. holder, field)
   end
-  if call('EXISTS', P .. 'own:' .. holder) == 0 then
-    call('SREM', P .. 'gone', holder)
-  end
   S.apply(c, value, holder, call('HGET', P .. 'w:' .. holder, 'host'), blob, reason or nil)
+  S.forget_empty_handed(holder)
   return true
 end

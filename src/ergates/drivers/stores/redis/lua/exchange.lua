@@ -3,7 +3,8 @@
 --
 -- The request: {worker, who asks, number, commits, wants, jobs, unfit, load or false, orders seen}. A request that was carried
 -- out before (its answer was lost) is answered again with what it granted and refused then.
--- The answer: {leases, refused} and {stale, offers, revoked, next ready, open tasks, orders}, each in MessagePack.
+-- The answer: {leases, refused} and {stale, offers, revoked, next ready, open tasks, orders, seat, ended gangs}, each in MessagePack;
+-- the last two only in a queue that knows gangs (gangs.lua). Then, packed, how each member of the ended gangs ended.
 
 local BEAT_EVERY_US = 500000
 local worker, asker, number = request[1], request[2], request[3]
@@ -49,8 +50,14 @@ if due[1] and tonumber(due[2]) <= at then
   due = S.wake_delayed(1000)
 end
 local leases = {}
+if S.gangs > 0 then
+  S.declare(worker, unfit_list, asked)
+end
 if not repeated then
   leases = S.lease_wanted(worker, wants)
+  if S.gangs > 0 then
+    S.call_up(worker, leases)
+  end
   core = pack({ leases, refused })
   if #leases > 0 or #commits > 0 then
     set('asker', asker)
@@ -67,9 +74,13 @@ if #unfit_list > 0 then
     unfit[class] = true
   end
 end
+local seat, gang_ends, blobs, revoked = false, {}, {}, {}
+if S.gangs > 0 then
+  sight.gang, seat = S.seats_for(worker)
+  S.tell_members(worker, revoked, gang_ends, blobs)
+end
 local offers, hidden = S.offers_now(asked, unfit)
 
-local revoked = {}
 if revoked_count > 0 then
   for _, field in ipairs(call('HKEYS', P .. 'rev:' .. worker)) do
     local job, task = S.parse_place(field)
@@ -114,4 +125,7 @@ if next(new_ready) then
 end
 local earliest = due[1] and S.next_ready(asked, due)
 local answer = { false, offers, revoked, earliest and earliest - ahead or false, S.count_open(asked), orders }
-return S.finish(core, pack(answer))
+if S.gangs > 0 then
+  answer[7], answer[8] = seat, gang_ends
+end
+return S.finish(core, pack(answer), unpack(blobs))

@@ -6,7 +6,7 @@
 -- A member whose gang is over, or whose record is gone or has another fence, is to end; nothing else has to be told to it.
 
 local PATIENCE_US, PUT_OFF_US, LOOK_US, LANES_LOOKED = 600 * 1000000, 120 * 1000000, 1000000, 1000
-local ASSEMBLY, SEATS = P .. 'assembly', P .. 'seats'
+local ASSEMBLY, SEATS, GANG_LANES = P .. 'assembly', P .. 'seats', P .. 'gang_lanes'
 local sizes, living = {}, nil
 
 -- How many workers one task of a class needs.
@@ -44,7 +44,7 @@ local function could_start(about)
 end
 
 local function most_urgent()
-  for _, lane in ipairs(call('ZRANGE', P .. 'gang_lanes', 0, LANES_LOOKED - 1)) do
+  for _, lane in ipairs(call('ZRANGE', GANG_LANES, 0, LANES_LOOKED - 1)) do
     local about = S.parse_lane(lane)
     local job = S.load_job(about.job)
     if job and S.leases_out(job) and could_start(about) then
@@ -69,7 +69,8 @@ end
 function S.assembling()
   local a = call('HMGET', ASSEMBLY, 'lane', 'since', 'looked')
   local lane = a[1] or ''
-  if a[3] and at - tonumber(a[3]) < LOOK_US and at >= tonumber(a[3]) then
+  local stands = lane == '' or (call('ZSCORE', GANG_LANES, lane) and S.leases_out(S.load_job(S.parse_lane(lane).job)))
+  if stands and a[3] and at - tonumber(a[3]) < LOOK_US then
     return lane
   end
   if lane ~= '' and at - tonumber(a[2]) > PATIENCE_US then
@@ -89,6 +90,22 @@ function S.assembling()
   return chosen
 end
 
+-- A lane of gangs has something to offer now.
+function S.show_gang_lane(lane, priority)
+  call('ZADD', GANG_LANES, -priority, lane)
+  S.look_again()
+end
+
+-- Something changed that may let another gang assemble.
+function S.look_again()
+  call('HDEL', ASSEMBLY, 'looked')
+end
+
+-- Whether a lane is no gang's, or the one in which the asking worker may take a seat.
+function S.may_have_seat(lane, about)
+  return S.nodes_of(about.class) == 1 or lane == sight.gang
+end
+
 -- What this worker cannot serve, or does not ask for; a seat in a class it cannot serve is given up.
 function S.declare(worker, unfit_list, asked)
   local W = P .. 'w:' .. worker
@@ -98,6 +115,7 @@ function S.declare(worker, unfit_list, asked)
   if (before[1] or '') ~= unfit or (before[2] or '') ~= jobs_asked then
     call('HSET', W, 'unfit', unfit, 'asked', jobs_asked)
     living = nil
+    S.look_again()
   end
   if unfit ~= '' and call('ZSCORE', SEATS, worker) then
     local lane = call('HGET', ASSEMBLY, 'lane')
@@ -229,7 +247,7 @@ function S.commit_seat(worker, c, blob)
   end
   note_end(key, field, holder, rank, blob, c[5] == 'succeeded')
   if holder ~= worker then
-    S.free_of_leases(holder)
+    S.forget_empty_handed(holder)
   end
   return true
 end
@@ -293,8 +311,9 @@ function S.call_up(worker, leases)
   end
 end
 
--- Members that are to end join `revoked`; gangs it leads that have ended join `ended`: {job, task, fence, cause or false, ends}.
-function S.tell_members(worker, revoked, ended)
+-- Members that are to end join `revoked`; gangs it leads that have ended join `ended` as {job, task, fence, cause or false, size}, and
+-- how their members ended `blobs`, in the same order.
+function S.tell_members(worker, revoked, ended, blobs)
   local held = call('HGETALL', P .. 'mem:' .. worker)
   for i = 1, #held, 2 do
     local number, task, lease_fence = parse_member(held[i])
@@ -305,11 +324,10 @@ function S.tell_members(worker, revoked, ended)
     if given == '1' and (not ours or (g[2] and not g[5])) then
       revoked[#revoked + 1] = { number, task, tonumber(lease_fence) }
     elseif ours and rank == '0' and g[3] == g[4] then
-      local ends = {}
-      for place = 1, tonumber(g[4]) do
-        ends[place] = call('HGET', key, 'e:' .. (place - 1))
+      for place = 0, tonumber(g[4]) - 1 do
+        blobs[#blobs + 1] = call('HGET', key, 'e:' .. place)
       end
-      ended[#ended + 1] = { number, task, tonumber(lease_fence), g[2] and tonumber(g[2]), ends }
+      ended[#ended + 1] = { number, task, tonumber(lease_fence), g[2] and tonumber(g[2]), tonumber(g[4]) }
     end
   end
 end

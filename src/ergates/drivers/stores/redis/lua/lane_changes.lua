@@ -7,9 +7,17 @@ function S.set_bit(job, name)
   end
 end
 
+-- So many tasks are new for somebody; each of a gang's wants several workers.
+function S.note_ready(class, count)
+  new_ready[class] = (new_ready[class] or 0) + count * S.nodes_of(class)
+end
+
 function S.publish_lane(job, lane, priority)
   if not job.aging then
     call('ZADD', P .. 'offers', -priority, lane)
+  end
+  if S.nodes_of(S.parse_lane(lane).class) > 1 then
+    S.show_gang_lane(lane, priority)
   end
 end
 
@@ -27,7 +35,7 @@ function S.lane_grows(job, lane, count)
     S.set_bit(job, 'avoids')
   end
   if job.out then
-    new_ready[about.class] = (new_ready[about.class] or 0) + count
+    S.note_ready(about.class, count)
   end
 end
 
@@ -63,7 +71,7 @@ function S.show_lanes(job, shown)
     local about = S.parse_lane(lane)
     if shown then
       S.publish_lane(job, lane, about.priority)
-      new_ready[about.class] = (new_ready[about.class] or 0) + tonumber(call('HGET', P .. 'waiting', lane))
+      S.note_ready(about.class, tonumber(call('HGET', P .. 'waiting', lane)))
     else
       call('ZREM', P .. 'offers', lane)
     end

@@ -24,6 +24,9 @@ function S.lane_shrinks(job, lane, count)
     call('HDEL', P .. 'waiting', lane)
     call('ZREM', job.key .. ':row', lane)
     call('ZREM', P .. 'offers', lane)
+    if S.gangs > 0 then
+      call('ZREM', P .. 'gang_lanes', lane)
+    end
     if S.parse_lane(lane).avoid ~= '' then
       call('HDEL', P .. 'touched', lane)
     end

@@ -59,7 +59,9 @@ function S.lease_wanted(worker, wants)
   local own_args, leases, left = {}, {}, LEASES_MAX
   for _, want in ipairs(wants) do
     local job, count = S.load_job(want[1]), math.min(want[4], left)
-    if job and count > 0 and S.leases_out(job) then
+    if job and count > 0 and S.gangs > 0 and S.nodes_of(want[2]) > 1 then
+      S.take_seat(worker, want[1], want[2], want[3])
+    elseif job and count > 0 and S.leases_out(job) then
       for _, range in ipairs(S.take_front(S.lanes_of_want(job, want[2], want[3]), count)) do
         local first, last, lane = range[1], range[2], range[3]
         local size = last - first + 1
@@ -102,7 +104,7 @@ function S.scan_lanes(key, gained, unfit, rows, hidden)
       local about = S.parse_lane(lane)
       if unfit and unfit[about.class] then
         hidden.class = about.class
-      elseif about.avoid == '' or S.sees(lane, about.avoid) then
+      elseif (about.avoid == '' or S.sees(lane, about.avoid)) and (S.gangs == 0 or S.may_have_seat(lane, about)) then
         if row and row[1] == about.job and row[2] == about.class and row[3] == about.priority then
           row[4] = row[4] + tonumber(waiting[i])
         elseif count == OFFERS_MAX then

@@ -3,7 +3,7 @@
 
 local found = {}
 for _, worker in ipairs(call('SMEMBERS', P .. 'h:' .. request)) do
-  if call('EXISTS', P .. 'own:' .. worker) == 1 then
+  if S.holds_any(worker) then
     local w = call('HMGET', P .. 'w:' .. worker, 'standing', 'info', 'beat')
     if w[1] == 'live' then
       found[#found + 1] = { worker, w[2], w[3] }

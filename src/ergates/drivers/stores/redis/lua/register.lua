@@ -7,7 +7,7 @@ local worker, host = request[1], request[2]
 local W = P .. 'w:' .. worker
 
 for _, old in ipairs(call('ZRANGEBYSCORE', P .. 'left', '-inf', S.text(at - KEPT_US), 'LIMIT', 0, FORGET_AT_ONCE)) do
-  if call('EXISTS', P .. 'own:' .. old) == 0 then
+  if not S.holds_any(old) then
     S.forget(old)
   end
 end
@@ -26,6 +26,9 @@ call('ZADD', P .. 'workers', at, worker)
 call('ZADD', P .. 'roster', at, worker)
 call('SADD', P .. 'h:' .. host, worker)
 call('SREM', P .. 'idle', worker)
+if S.gangs > 0 then
+  S.look_again()
+end
 call('ZREM', P .. 'left', worker)
 S.ring_for_new_tasks()
 return S.finish(0)

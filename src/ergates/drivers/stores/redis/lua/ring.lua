@@ -13,7 +13,10 @@ end
 
 function S.is_unfit(worker, class)
   local unfit = call('HGET', P .. 'w:' .. worker, 'unfit')
-  return unfit and string.find(unfit, ',' .. class .. ',', 1, true)
+  if unfit and string.find(unfit, ',' .. class .. ',', 1, true) then
+    return true
+  end
+  return S.nodes_of(class) > 1 and call('ZSCORE', P .. 'seats', worker) -- it has its seat in a gang already
 end
 
 -- Wake up to `count` idle workers for which `class` is not unfit.

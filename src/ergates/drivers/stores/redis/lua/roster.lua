@@ -11,7 +11,7 @@ for _, worker in ipairs(call('ZRANGE', P .. 'roster', 0, -1)) do
     if standing == 'live' and age > lease_us then
       standing = 'silent'
     end
-    found[#found + 1] = { w[1], standing, age, call('HLEN', P .. 'own:' .. worker), w[4] or '', w[5] or '' }
+    found[#found + 1] = { w[1], standing, age, S.leases_of(worker), w[4] or '', w[5] or '' }
   end
 end
 return S.finish(pack(found))

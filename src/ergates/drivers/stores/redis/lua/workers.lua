@@ -18,6 +18,9 @@ function S.give_back_all(worker)
     local _, known, lane = S.parse_lease(held[i + 1])
     local job = S.load_job(number)
     local reason = call('HGET', revoked, held[i])
+    if S.nodes_of(S.parse_lane(lane).class) > 1 then
+      S.dissolve(number, task)
+    end
     if reason then
       local setback = known and S.read_setback(job, task)
       S.end_badly(job, task, LEASED, CANCELLED, setback, setback and setback[ATTEMPTS] or 0, reason)
@@ -26,9 +29,41 @@ function S.give_back_all(worker)
       S.make_ready(job, task, lane, known and READY or FRESH)
     end
   end
+  if S.gangs > 0 then
+    S.give_back_members(worker)
+  end
   S.flush_ready()
   call('DEL', own, revoked)
   call('SREM', P .. 'gone', worker)
+end
+
+-- Leases, or seats of gangs that run (gangs.lua).
+function S.holds_any(worker)
+  return call('EXISTS', P .. 'own:' .. worker, P .. 'mem:' .. worker) > 0
+end
+
+-- How many; the leader of a gang has a lease and a seat.
+function S.leases_of(worker)
+  local count = call('HLEN', P .. 'own:' .. worker)
+  for _, seat in ipairs(S.gangs > 0 and call('HVALS', P .. 'mem:' .. worker) or {}) do
+    if string.sub(seat, 1, 2) ~= '0 ' then
+      count = count + 1
+    end
+  end
+  return count
+end
+
+-- Somebody ended a lease of a worker that was found dead.
+function S.count_as_reaped(worker)
+  call('HSET', P .. 'w:' .. worker, 'standing', 'reaped')
+  call('ZADD', P .. 'left', at, worker)
+end
+
+-- That may have been its last one.
+function S.forget_empty_handed(worker)
+  if not S.holds_any(worker) then
+    call('SREM', P .. 'gone', worker)
+  end
 end
 
 -- Who holds a task under this fence and was found dead? From now on that worker counts as reaped.
@@ -36,8 +71,7 @@ function S.reap_holder(field, lease_fence)
   for _, worker in ipairs(call('SMEMBERS', P .. 'gone')) do
     local value = call('HGET', P .. 'own:' .. worker, field)
     if value and S.parse_lease(value) == lease_fence then
-      call('HSET', P .. 'w:' .. worker, 'standing', 'reaped')
-      call('ZADD', P .. 'left', at, worker)
+      S.count_as_reaped(worker)
       return worker, value
     end
   end
