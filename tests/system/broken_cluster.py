@@ -27,11 +27,11 @@ from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.task import JobId, TaskSpec
 from ergates.drivers.stores.redis.store import RedisStore
 
-CHILD = str(Path(__file__).parent / "cluster_worker_child.py")
+CHILD = str(Path(__file__).parent / "hurried_worker_child.py")
 LEASE_S = 2.0
 PATIENT = RetryLimits(losses=1000, memory=1000)
 NOTE = '$ERG_ATTEMPT $ERG_WORKER" >> notes/$ERG_TASK_ID'
-NOTING = f'echo "begin {NOTE}; {{work}}; echo "end {NOTE}'
+NOTING = f'echo "begin {NOTE}; {{work}} || exit; echo "end {NOTE}'
 
 
 class BrokenServer:
@@ -86,8 +86,9 @@ class BrokenServer:
 class Node:
     """One worker and all it started, known by a mark of its own in their environment."""
 
-    def __init__(self, cluster: BrokenCluster, number: int) -> None:
-        self._cluster, self.number = cluster, number
+    def __init__(self, cluster: BrokenCluster, number: int, state: Path | None, jobs: int) -> None:
+        self._cluster, self.number, self._jobs = cluster, number, jobs
+        self._state = state or cluster.erg.folder / f"node{number}"
         self.mark = uuid.uuid4().hex
         self.log = cluster.erg.folder / f"worker{number}.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -97,9 +98,8 @@ class Node:
         cluster = self._cluster
         with self.log.open("ab") as log:
             self.process = cluster.erg.start(
-                str(cluster.server.socket), str(cluster.erg.folder / f"node{self.number}"), str(cluster.lease_s), "3",
-                program=(sys.executable, CHILD), stdout=subprocess.DEVNULL, stderr=log.fileno(),
-                env={"NODE_MARK": self.mark},
+                str(self._state), str(cluster.lease_s), str(self._jobs), program=(sys.executable, CHILD),
+                stdout=subprocess.DEVNULL, stderr=log.fileno(), env={**cluster.env, "NODE_MARK": self.mark},
             )  # fmt: skip
 
     def processes(self) -> list[int]:
@@ -125,13 +125,20 @@ class Node:
             except ProcessLookupError:
                 continue
 
+    def leave(self) -> None:
+        """It ends well."""
+        self.signal(signal.SIGTERM, whole=False)
+        assert self.process is not None
+        assert self.process.wait(timeout=PATIENCE_S) == 0, self._cluster.logs()
+        self._cluster.nodes.remove(self)
+
     def keep(self) -> bool:
         """Start it again if it ended by itself because there was no server, as whoever placed it would; whether it did."""
         assert self.process is not None
         if self.process.poll() is None:
             return False
         last = self.log.read_text().rstrip().rpartition("\n")[2]
-        assert "StoreUnavailableError" in last, self._cluster.logs()
+        assert "hint: " in last or "cannot be reached" in last, self._cluster.logs()
         self.start()
         return True
 
@@ -155,8 +162,9 @@ class BrokenCluster:
         self.controller: subprocess.Popen[bytes] | None = None
         self._controller_log = erg.folder / "controller.log"
 
-    def add_node(self) -> Node:
-        self.nodes.append(Node(self, len(self.nodes) + 1))
+    def add_node(self, *, state: Path | None = None, jobs: int = 3) -> Node:
+        """With a state directory of its own, or this one; so many attempts at once."""
+        self.nodes.append(Node(self, len(self.nodes) + 1, state, jobs))
         self.nodes[-1].start()
         return self.nodes[-1]
 
@@ -188,11 +196,8 @@ class BrokenCluster:
 
     def shut_down(self) -> None:
         """Everybody ends well; no process is left."""
-        for node in self.nodes:
-            node.signal(signal.SIGTERM, whole=False)
-        for node in self.nodes:
-            assert node.process is not None
-            assert node.process.wait(timeout=PATIENCE_S) == 0, self.logs()
+        for node in list(self.nodes):
+            node.leave()
         if self.controller is not None:
             self.controller.send_signal(signal.SIGTERM)
             assert self.controller.wait(timeout=PATIENCE_S) == 0, self.logs()

@@ -20,6 +20,9 @@ from ergates.drivers.stores.redis.store import RedisStore
 from ergates.errors import ErgatesError
 from ergates.units import SECOND_NS
 
+AFTER_TROUBLE_NS = 2 * SECOND_NS
+"""Who meets a full store asks again after a second: a lease here is shorter than two of these."""
+
 
 def main() -> None:
     state, lease_s, jobs = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
@@ -30,7 +33,7 @@ def main() -> None:
         idle_ns=lease_ns // 3,
         busy_ns=lease_ns // 3,
         reap_ns=lease_ns // 2,
-        reap_first_ns=lease_ns // 2,
+        reap_first_ns=max(lease_ns // 2, AFTER_TROUBLE_NS),
         announced=True,
     )
     settings = ClusterSettings(run=RunSettings(state_dir=state, jobs=jobs), rhythm=rhythm)

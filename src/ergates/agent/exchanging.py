@@ -36,6 +36,8 @@ READY_GAP_NS = 200_000_000
 RETRY_FIRST_NS, RETRY_MOST_NS = SECOND_NS // 2, 5 * SECOND_NS
 """Pauses while the store is away, each twice the one before."""
 FULL_RETRY_NS = SECOND_NS
+LATE_NS = SECOND_NS
+"""An answer that took so long says that the server, or we, stood still: beats of others may have waited behind our question."""
 NEVER_NS = 1 << 62
 
 
@@ -100,6 +102,8 @@ class Listener(Protocol):
         ...
 
     def store_is_full(self, error: StoreFullError) -> None: ...
+
+    def store_has_room(self) -> None: ...
 
     def store_is_away(self, words: str) -> None:
         """In words; empty when it is back."""
@@ -284,12 +288,15 @@ class Exchanging:
                 self._store.remember_peaks(peaks)
             return leases, specs
 
-        self._link.ask(call, self._found_lost, self._failed)
+        self._link.ask(call, lambda found: self._found_lost(found, now), self._failed)
 
-    def _found_lost(self, found: tuple[tuple[Lease, ...], dict[JobId, JobSpec]]) -> None:
+    def _found_lost(self, found: tuple[tuple[Lease, ...], dict[JobId, JobSpec]], asked_ns: int) -> None:
         self._heard()
         leases, specs = found
         self.specs |= specs
+        if self._rhythm.announced and self._clock.now_ns() - asked_ns > LATE_NS:
+            self._reap_later()
+            return
         # Our own: we slept longer than a lease; the next exchange says whether they still are.
         ours = {(ending.commit.job, ending.commit.task, ending.commit.fence) for ending in self._outbox}
         others = [
@@ -336,14 +343,19 @@ class Exchanging:
                 observer.attempt_ended(lease, commit.attempt, commit.verdict, ending.result)
 
     def _heard(self) -> None:
-        self._full = False
+        if self._full or self._away_since_ns:
+            self._reap_later()
+        if self._full:
+            self._full = False
+            self._worker.store_has_room()
         self._not_before_ns = self._failures = 0
         if self._away_since_ns:
-            now = self._clock.now_ns()
-            # Others may not have found it again yet: give them a lease's time before calling them dead.
-            self._next_reap_ns = max(self._next_reap_ns, now + self._rhythm.reap_first_ns)
             self._away_since_ns = 0
             self._worker.store_is_away("")
+
+    def _reap_later(self) -> None:
+        """Others may not have found the store again yet: give them a lease's time before calling them dead."""
+        self._next_reap_ns = max(self._next_reap_ns, self._clock.now_ns() + self._rhythm.reap_first_ns)
 
     def _failed(self, error: StoreError) -> None:
         now = self._clock.now_ns()

@@ -16,6 +16,10 @@ from ergates.taskqueue.store import Exchanger, Lease, Reader
 from ergates.units import SECOND_NS, Bytes, MilliCpus
 
 REAP_NS = 10 * SECOND_NS
+AFTER_TROUBLE_NS = 15 * SECOND_NS
+"""Workers that could not reach the store either are not condemned before they could beat again (their pauses are 5 s at most)."""
+LATE_NS = SECOND_NS
+"""An answer that took so long says that the server, or we, stood still: beats of others may have waited behind our question."""
 COMMITS_AT_ONCE = 256
 CONTROLLER = "controller"
 """`placed_by` of a controller while it reaps: only members of a store may commit."""
@@ -43,7 +47,8 @@ class Reaper:
         try:
             self.reap()
         except (StoreUnavailableError, StoreFullError) as error:
-            self._say(f"reap: looking again in {REAP_NS // SECOND_NS} s: {error}")
+            self.due_ns = self._clock.now_ns() + AFTER_TROUBLE_NS
+            self._say(f"reap: looking again in {AFTER_TROUBLE_NS // SECOND_NS} s: {error}")
 
     def reap(self) -> int:
         """Commit all that expired as lost; returns how many leases were ended. Whoever comes first wins.
@@ -51,8 +56,14 @@ class Reaper:
         Raises:
             StoreError: the store is away or full. What was not committed is found again at the next look.
         """
-        leases = self._store.expired(self._clock.now_ns(), self._member.boot_id)
+        asked_ns = self._clock.now_ns()
+        leases = self._store.expired(asked_ns, self._member.boot_id)
         if not leases:
+            return 0
+        now = self._clock.now_ns()
+        if now - asked_ns > LATE_NS:
+            self.due_ns = now + AFTER_TROUBLE_NS
+            self._say(f"reap: looking again in {AFTER_TROUBLE_NS // SECOND_NS} s: the store's answer was late")
             return 0
         self._store.register(self._member, self._clock.now_ns())
         try:

@@ -159,7 +159,7 @@ def test_an_absent_store_is_looked_at_again(clock: ManualClock) -> None:
     reaper = Reaper(Away(), clock, reaping_member("c", clock), said.append)  # type: ignore[arg-type]
     reaper.step()
     reaper.step()
-    assert said == ["reap: looking again in 10 s: store: away"]
+    assert said == ["reap: looking again in 15 s: store: away"]
 
 
 # --- metrics --------------------------------------------------------------------------------------
