@@ -91,6 +91,18 @@ class LoopbackSshd:
         for name, value in self.env.items():
             monkeypatch.setenv(name, value)
 
+    def hang(self) -> None:
+        """From now on the network is dead: an ssh that is started does nothing any more."""
+        (self.folder / "hang").touch()
+
+    def until_it_hangs(self) -> None:
+        """Returns when one does."""
+        (self.folder / "begun").read_text()
+
+    def mend(self) -> None:
+        """The network works again for what is started now."""
+        (self.folder / "hang").unlink()
+
     def address(self, kind: str, folder: Path) -> str:
         """Of a folder: `ssh` or `sftp`."""
         path = str(folder).replace(" ", "%20") if kind == "ssh" else folder
@@ -109,7 +121,9 @@ class LoopbackSshd:
         known.write_text(f"[127.0.0.1]:{self.port} {' '.join(words)}\n")
         options = f"-F none -i {self.folder}/id -o IdentitiesOnly=yes -o UserKnownHostsFile={known}"
         ssh = self.programs / "ssh"
-        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+        hang = f"if test -e {self.folder}/hang; then echo > {self.folder}/begun; exec sleep 600; fi"
+        ssh.write_text(f'#!/bin/sh\n{hang}\nexec {shutil.which("ssh")} {options} "$@"\n')
+        os.mkfifo(self.folder / "begun")
         ssh.chmod(0o755)
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -175,7 +189,7 @@ class Bucket:
     """A folder of a bucket, seen with another library than ours."""
 
     def __init__(self, server: S3Server, bucket: str) -> None:
-        import boto3
+        import boto3  # type: ignore[import-untyped]
 
         self.address, self._bucket = f"s3://{bucket}/runs", bucket
         self._client = boto3.client(
