@@ -104,12 +104,12 @@ def test_what_waiting_does_not_mend_is_raised(clock: ManualClock, ledger: Sqlite
         Drainer(queue, ledger, clock, print).step()
 
 
-def test_the_oldest_is_known_while_the_ledger_is_away(clock: ManualClock) -> None:
+def test_the_oldest_is_known_while_the_ledger_is_away(clock: ManualClock, tmp_path: Path) -> None:
     class Away(SqliteLedger):
         def write(self, batch: DrainBatch) -> int:
             raise StoreUnavailableError("ledger: away")
 
-    drainer = Drainer(Queue(3), Away(Path(":memory:")), clock, lambda text: None)
+    drainer = Drainer(Queue(3), Away(tmp_path / "l.db"), clock, lambda text: None)
     drainer.step()
     assert drainer.seen.oldest_ns == START + 1
 
