@@ -145,7 +145,7 @@ def _find(files: Files, path: str, text: str, stop: Stop) -> list[Found]:
     try:
         return files.find(path, stop)
     except NoSuchFileError as error:
-        raise NoSuchFileError(f"input {text}: {error}") from None
+        raise NoSuchFileError(f"input {text} was not found: {error}") from None
 
 
 def _inside(path: str, files: Files) -> str:
