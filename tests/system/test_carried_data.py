@@ -56,7 +56,8 @@ class Cluster:
         shown = self("status", "--json", job)
         assert shown.code == 0, shown
         found: Any = json.loads(shown.out)
-        return found[0] if isinstance(found, list) else found
+        status: dict[str, Any] = found[0] if isinstance(found, list) else found
+        return status
 
     def outcomes(self) -> Counter[str]:
         """Of all attempts."""
