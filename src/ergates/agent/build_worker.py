@@ -93,6 +93,7 @@ def build_worker(
         node = replace(node, queue_most=1)
     if far is not None:
         node = replace(node, refuse_unfit=False, hand_back_after_ns=HAND_BACK_AFTER_NS, ahead_wall_ns=SECOND_NS)
+        node = replace(node, gangs=settings.memory_policy == "ours")  # the others keep no room for them
     try:
         return Worker(
             info=info,

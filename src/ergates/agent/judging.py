@@ -46,6 +46,12 @@ class Judging:
         self._info, self._specs, self._clock, self._peers = info, specs, clock, peers
         self._random = random.Random(f"{info().id}/returns")
 
+    @property
+    def us(self) -> tuple[str, str]:
+        """Our worker's id, and its host."""
+        info = self._info()
+        return info.id, info.host
+
     def ended(self, running: Running, ended: Ended) -> tuple[Attempt, Verdict]:
         """Of an attempt that ran, or should have."""
         lease, info = running.lease, self._info()

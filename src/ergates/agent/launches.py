@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from ergates.cluster.gang import GangSeat
 from ergates.cluster.job import JobSpec
 from ergates.cluster.task import Requirement
 from ergates.taskqueue.command import argv_of
@@ -83,12 +84,16 @@ class LaunchBuilder:
             changes[f"ERG_{name.upper()}"] = listed
             for variable in _VISIBLE_DEVICES.get(name, ()):
                 changes[variable] = listed
+        command = task.command
+        if lease.gang is not None:
+            changes |= _gang(lease, lease.gang)
+            command = dict(task.role_commands).get(lease.gang.role, command)
         if task.env:
             changes.update(task.env)
         key: AttemptKey = (lease.job, lease.task, lease.fence)
         return Launch(
             key=key,
-            argv=() if task.kind == "python" else argv_of(task.command),
+            argv=() if task.kind == "python" else argv_of(command),
             env=self._container_env if task.kind == "container" else self._env,
             env_changes=changes,
             cwd=os.path.join(work, task.cwd or "") if work else task.cwd or self._spec.cwd or "/",
@@ -104,6 +109,17 @@ class LaunchBuilder:
             cpus_milli=held.cpus_milli,
             output_job=self._job,
         )
+
+
+def _gang(lease: Lease, gang: GangSeat) -> dict[str, str]:
+    """Variables that tell a member of a gang who it is and where the others are."""
+    return {
+        "ERG_GANG_ID": f"{lease.job}.{lease.task}.{lease.attempt}",
+        "ERG_GANG_RANK": str(gang.rank),
+        "ERG_GANG_SIZE": str(gang.size),
+        "ERG_GANG_ROLE": gang.role,
+        "ERG_GANG_HOSTS": ",".join(gang.hosts),
+    }
 
 
 def _given(requirement: Requirement, held: Choice) -> dict[str, str]:

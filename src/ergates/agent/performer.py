@@ -26,6 +26,7 @@ from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Kind
 from ergates.errors import LaunchError
+from ergates.taskqueue.gang_end import merged, share_of_output
 from ergates.taskqueue.launching import AttemptKey, Ended, Launch, Launcher, Started
 from ergates.taskqueue.node_events import (
     AskForTasks,
@@ -47,7 +48,7 @@ from ergates.taskqueue.node_events import (
 )
 from ergates.taskqueue.policies import Policy
 from ergates.taskqueue.python_call import is_call
-from ergates.taskqueue.store import Commit, Lease, Returned, Verdict
+from ergates.taskqueue.store import Commit, GangEnds, Lease, Returned, Verdict
 from ergates.units import Bytes, Nanoseconds
 
 TICK_NS = 100_000_000
@@ -111,6 +112,8 @@ class Performer:
         self._gauge = MemoryGauge(capacity)
         self._path_check = PathCheck()
         self._staged: dict[AttemptKey, Lease] = {}
+        self._led: dict[AttemptKey, Lease] = {}
+        """Gangs whose leader has ended here, until all their members have."""
         self._held: list[tuple[StartAttempt, Lease]] = []
         """To be started when the disk has room."""
         self._sampled_ns = 0
@@ -123,7 +126,7 @@ class Performer:
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing could start."""
-        return not (self.running or self._staged or self._held or self.carrying)
+        return not (self.running or self._staged or self._held or self._led or self.carrying)
 
     @property
     def staged(self) -> int:
@@ -132,7 +135,7 @@ class Performer:
 
     def holds(self, key: AttemptKey) -> bool:
         """Whether this lease is one of ours, as far as we know."""
-        return key in self._staged or self.running.get(key) is not None or key in self.carrying
+        return key in self._staged or key in self._led or self.running.get(key) is not None or key in self.carrying
 
     # --- what happened ------------------------------------------------------------------------
 
@@ -252,6 +255,7 @@ class Performer:
             self.carrying.drop(key)
         self._staged.clear()
         self._held.clear()
+        self._led.clear()
         self.running.kill_all(reason)
         self.tell(*(_unstarted(key) for key in unstarted))
 
@@ -292,7 +296,9 @@ class Performer:
                         waiting.append(PathsChecked(paths=paths, missing=self._path_check.missing(paths)))
                     case _:
                         assert_never(action)
-            if self.disk.waiting_for:
+            if self.disk.waiting_for and self._keeps:  # another node may have room
+                waiting.extend(self._hand_back_untried(starts))
+            elif self.disk.waiting_for:
                 self._held += starts
             elif starts:
                 waiting.extend(self._launch(starts))
@@ -329,16 +335,25 @@ class Performer:
 
     def _hand_back_held(self) -> None:
         held, self._held = self._held, []
-        for _, lease in held:
+        self.tell(*self._hand_back_untried(held))
+
+    def _hand_back_untried(self, starts: Sequence[tuple[StartAttempt, Lease]]) -> list[AttemptEnded]:
+        """Returns what to tell the policy."""
+        for _, lease in starts:
             self._commit(lease, None, Returned(past=lease.past))
-        self.tell(*(_unstarted(start.key) for start, _ in held))
+        return [_unstarted(start.key) for start, _ in starts]
 
     def _commit(self, lease: Lease, attempt: Attempt | None, verdict: Verdict, result: bytes | None = None) -> None:
         kept = None
         if attempt is not None and self._keeps:
             kept = kept_of(self._state_dir, lease.job, attempt.output, result)
+        seat = None
+        if lease.gang is not None:
+            seat, kept = lease.gang.rank, share_of_output(kept, lease.gang.size)
+            if seat == 0:
+                self._led[lease.job, lease.task, lease.fence] = lease
         commit = Commit(
-            job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict, kept=kept
+            job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict, kept=kept, seat=seat
         )  # fmt: skip
         self._exchanging.commit(commit, lease, result)
         if attempt is not None:
@@ -355,6 +370,18 @@ class Performer:
             if self.carrying.is_bringing(key):  # the policy may not know of it any more
                 self._end(EndAttempt(key=key, reason="cancelled by the user"))
         self.tell(LeasesRevoked(keys=tuple(keys)))
+
+    def gangs_ended(self, gangs: Sequence[GangEnds]) -> None:
+        """All members of these have ended: commit each as one attempt."""
+        for ends in gangs:
+            lease = self._led.pop((ends.job, ends.task, ends.fence), None)
+            if lease is None:  # committed, and not delivered yet
+                continue
+            attempt, verdict, kept = merged(lease, ends, *self._judging.us)
+            commit = Commit(
+                job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict, kept=kept
+            )  # fmt: skip
+            self._exchanging.commit(commit)
 
     def _launch_of(self, lease: Lease, start: StartAttempt) -> Launch:
         payload = lease.spec.payload

@@ -166,6 +166,7 @@ class Worker:
     def drain(self, *, give_back: bool = False) -> None:
         """Start nothing new; with `give_back` also return what runs, at once."""
         self._performer.drain(give_back=give_back)
+        self._exchanging.look = True  # a seat in a gang is given up at once
 
     def change(self, capacity: NodeCapacity, *, jobs: int | None = None) -> None:
         """The node has this much from now on; what is held beyond that is awaited.
@@ -266,7 +267,8 @@ class Worker:
             self._far.obey(answer.orders)
         if not self.draining:
             self._offers = self._trusted_with(answer.offers)
-            performer.tell(OffersSeen(offers=self._offers))
+            performer.tell(OffersSeen(offers=self._offers, seat=answer.seat))
+        performer.gangs_ended(answer.gang_ends)
 
     def expelled(self) -> None:
         """See exchanging.Listener: our leases expired (the machine slept, say), and others may run our tasks now."""
@@ -278,8 +280,9 @@ class Worker:
 
     def store_is_full(self, error: StoreFullError) -> None:
         """See exchanging.Listener."""
-        self._performer.disk.ran_out(str(error))
-        if self._far is not None and not self._full:
+        if self._far is None:  # it lies on our disk
+            self._performer.disk.ran_out(str(error))
+        elif not self._full:
             self._far.log.say("store full", why=str(error), running=len(self._performer.running))
         self._full = True
 
@@ -322,8 +325,13 @@ class Worker:
             self._exchanging.look = True
 
     def _trusted_with(self, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
-        """All a healthy node is offered; one task for one that was sick and tries whether it is well again."""
+        """All a healthy node is offered; one task for one that was sick and tries whether it is well again; nothing without room.
+
+        Without a cluster nobody else could take what finds no room here: it is held.
+        """
         condition = "well" if self._far is None else self._far.health.condition
+        if self._far is not None and self._performer.disk.waiting_for:
+            return ()
         if condition == "well":
             return offers
         if condition == "resting" or not self._performer.idle:
@@ -354,8 +362,8 @@ class Worker:
     def _show(self, now: Nanoseconds) -> None:
         self._next_snapshot_ns = now + SNAPSHOT_NS
         performer, running = self._performer, self._performer.running
-        if performer.disk.waiting_for:
-            performer.disk.is_back()
+        if performer.disk.waiting_for and performer.disk.is_back():
+            self._exchanging.look = True
         if not self._observers:
             return
         snapshot = NodeSnapshot(

@@ -13,11 +13,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Protocol
 
 from ergates.taskqueue.node_settings import NodeSettings
-from ergates.taskqueue.running import Running
 
 BACK_OFF_EVERY_NS = 2_000_000_000
+
+
+class Promise(Protocol):
+    """Memory that is spoken for: what it will come to, as mean and variance, and what is used of it."""
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def variance(self) -> float: ...
+    @property
+    def used(self) -> int: ...
 
 
 class Admission:
@@ -82,15 +93,15 @@ class Admission:
             self._backed_off_ns = now_ns
             self.level = max(self._settings.admit_fraction_min, self.level * self._settings.admit_backoff)
 
-    def add(self, attempt: Running) -> None:
+    def add(self, attempt: Promise) -> None:
         self.mean += attempt.mean
         self.variance += attempt.variance
 
-    def remove(self, attempt: Running) -> None:
+    def remove(self, attempt: Promise) -> None:
         self.mean = max(0.0, self.mean - attempt.mean)
         self.variance = max(0.0, self.variance - attempt.variance)
 
-    def recount(self, attempts: Iterable[Running], used_bytes: int) -> None:
+    def recount(self, attempts: Iterable[Promise], used_bytes: int) -> None:
         """Start the sums afresh from one sample; rounding does not pile up."""
         self.mean = self.variance = 0.0
         ours = 0

@@ -45,11 +45,14 @@ def in_order(offers: Iterable[Offer]) -> list[Offer]:
 class Leasing:
     """What to ask for, and when to look again.
 
-    `low_water`: nothing need be asked while more than this is staged or queued.
+    `low_water`: nothing need be asked while more than this is staged or queued. `gang`: a seat in it is among the wants, and its
+    room must be kept free from now on; `gang_bytes` are what a member is expected to need.
     """
 
     wants: list[Want]
     low_water: int = 0
+    gang: Offer | None = None
+    gang_bytes: float = 0.0
 
 
 def plan(
@@ -77,7 +80,13 @@ def plan(
             continue
         history = known.get((offer.job, offer.requirement))
         staged = sum(1 for one in state.staged if one.priority >= offer.priority)
-        if state.unfit(offer.requirement, now_ns) is not None:
+        unfit = state.unfit(offer.requirement, now_ns) is not None
+        if offer.requirement.nodes > 1 and not unfit:
+            # A member needs its room at the very moment the others have theirs: nothing less urgent may take it.
+            if not promised and not staged:
+                _plan_seat(leasing, offer, state, admission, history, now_ns)
+            break
+        if unfit:
             count = REFUSED_AT_ONCE - staged
         elif history is not None and is_short(history, settings):
             places = max(1, state.slots.free_count(offer.requirement, 1024) + len(state.open_places))
@@ -93,6 +102,27 @@ def plan(
             leasing.wants.append(Want(job=offer.job, class_id=offer.class_id, priority=offer.priority, count=count))
             promised += count
     return leasing
+
+
+def _plan_seat(
+    leasing: Leasing,
+    offer: Offer,
+    state: NodeState,
+    admission: Admission,
+    history: PeakHistory | None,
+    now_ns: int,
+) -> None:
+    """Ask for a seat if a member could start now."""
+    alone = not state.running and state.slots.fits(offer.requirement)
+    if state.reserved is None and (alone or _startable(offer, state, admission, history, now_ns) > 0):
+        leasing.wants.append(Want(job=offer.job, class_id=offer.class_id, priority=offer.priority, count=1))
+        leasing.gang = offer
+        leasing.gang_bytes = max(0.0 if history is None else _mean(history, now_ns), offer.requirement.memory_bytes)
+
+
+def _mean(history: PeakHistory, now_ns: int) -> float:
+    mean, _ = history.distribution(now_ns).beyond(0.0)
+    return mean * _typical_scale(history) * history.share
 
 
 def _worth_holding(history: PeakHistory | None, settings: NodeSettings) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Alternative
 from ergates.taskqueue.launching import AttemptKey
-from ergates.taskqueue.store import Lease, Offer, Want
+from ergates.taskqueue.store import Lease, Offer, Seat, Want
 from ergates.units import Bytes, Nanoseconds
 
 # --- events: named in the past -------------------------------------------------------------------
@@ -19,9 +19,10 @@ from ergates.units import Bytes, Nanoseconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffersSeen:
-    """What waits in the store now (replaces what was known)."""
+    """What waits in the store now, and the seat of a gang that we have there (replaces what was known)."""
 
     offers: tuple[Offer, ...]
+    seat: Seat | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

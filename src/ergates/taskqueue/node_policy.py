@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from ergates.cluster.node import NodeCapacity
+from ergates.cluster.task import Requirement
 from ergates.taskqueue import eviction, leasing
 from ergates.taskqueue.admission import Admission
 from ergates.taskqueue.launching import AttemptKey
@@ -49,7 +50,7 @@ from ergates.taskqueue.node_state import NodeState, Place, Staged
 from ergates.taskqueue.offers_known import OffersKnown
 from ergates.taskqueue.peak_history import PeakHistory
 from ergates.taskqueue.running import Running
-from ergates.taskqueue.store import Offer, PastPeak
+from ergates.taskqueue.store import Lease, Offer, PastPeak, Seat
 from ergates.units import Bytes, Nanoseconds, format_bytes
 
 OOM_ORDER_AFTER_NS = 200_000_000
@@ -110,6 +111,9 @@ class NodePolicy:
         self._known: dict[leasing.Kind, PeakHistory] = {}
         self._asked_priority: int | None = None
         self._low_water = 0
+        self._gang_classes: dict[int, Requirement] = {}
+        self._declined: int | None = None
+        """Class of a gang whose seat is to be given up."""
         self._draining = self._resting = False
         self._used_bytes = 0
         self._forecast_ns = 0
@@ -125,13 +129,12 @@ class NodePolicy:
                 self._ended(event, now_ns)
             case TasksLeased(leases=leases):
                 for lease in leases:
-                    sizing = self.memory.sizing((lease.job, lease.task), lease.spec, lease.past.last_peak_bytes)
-                    staged = self.state.stage(lease, sizing, now_ns)
-                    self._known[(staged.job, staged.requirement)] = sizing.history()
+                    self._leased(lease, now_ns)
                 if self._draining or self._resting:
                     self._hand_back_staged("the worker stops" if self._draining else "the node rests")
-            case OffersSeen(offers=offers):
+            case OffersSeen(offers=offers, seat=seat):
                 self._asked_priority = None
+                self._seated(seat)
                 paths = self._waits.saw(offers, now_ns)
                 if paths:
                     self._actions.append(CheckPaths(paths=paths))
@@ -147,6 +150,7 @@ class NodePolicy:
                 self._drain(give_back)
             case RestStarted(reason=reason):
                 self._resting = True
+                self._decline()
                 self._hand_back_staged(reason)
             case RestEnded():
                 self._resting = False
@@ -177,7 +181,8 @@ class NodePolicy:
 
     def unfit_classes(self, now_ns: Nanoseconds) -> tuple[int, ...]:
         """Ids of offered classes that this node cannot serve as it is: for the next exchange."""
-        return self._waits.unfit_classes(now_ns)
+        unfit = self._waits.unfit_classes(now_ns)
+        return unfit if self._declined is None else (*unfit, self._declined)
 
     def learned(self) -> list[PastPeak]:
         """Peaks that ended since the last call, to be remembered for the next run."""
@@ -238,6 +243,7 @@ class NodePolicy:
 
     def _drain(self, give_back: bool) -> None:
         self._draining = True
+        self._decline()
         self._hand_back_staged("the worker stops")
         if give_back:
             for key in list(self.state.places):
@@ -263,7 +269,8 @@ class NodePolicy:
         for attempt in running.values():
             if attempt.leaving:
                 attempt.mean, attempt.variance = float(attempt.used), 0.0
-        self.admission.recount(running.values(), event.used_bytes)
+        reserved = () if self.state.reserved is None else (self.state.reserved,)
+        self.admission.recount((*running.values(), *reserved), event.used_bytes)
         relief = eviction.relieve(
             list(running.values()),
             event.used_bytes,
@@ -441,6 +448,9 @@ class NodePolicy:
         self.admission.capacity_bytes = event.capacity.memory_bytes
         self.state.limit(event.capacity, event.jobs)
         self.state.ends_ns = event.ends_ns
+        reserved = self.state.reserved
+        if reserved is not None and self.state.unfit(reserved.requirement, now_ns) is not None:
+            self._decline()
         self._choose_offers(now_ns)
 
     def _ask(self, now_ns: int) -> None:
@@ -453,6 +463,46 @@ class NodePolicy:
         if planned.wants:
             self._asked_priority = planned.wants[0].priority
             self._actions.append(AskForTasks(wants=tuple(planned.wants)))
+        if planned.gang is not None:
+            offer = planned.gang
+            self._gang_classes = {offer.class_id: offer.requirement}
+            self.admission.add(self.state.reserve(offer.class_id, offer.requirement, planned.gang_bytes))
+
+    # --- gangs ------------------------------------------------------------------------------------
+
+    def _leased(self, lease: Lease, now_ns: int) -> None:
+        """Stage it; a gang's member takes the room that was kept for it, before anything else can."""
+        if lease.gang is not None:
+            self._unreserve()
+        sizing = self.memory.sizing((lease.job, lease.task), lease.spec, lease.past.last_peak_bytes)
+        staged = self.state.stage(lease, sizing, now_ns)
+        self._known[(staged.job, staged.requirement)] = sizing.history()
+        ready = not (self._draining or self._resting) and self.state.unfit(staged.requirement, now_ns) is None
+        if lease.gang is not None and ready and self._start(staged, now_ns):
+            self.state.unstage(staged.key)
+
+    def _seated(self, seat: Seat | None) -> None:
+        """The store says whether we have a seat: the room follows."""
+        if seat is None:
+            self._unreserve()
+            self._declined = None
+        elif self.state.reserved is None:  # a late answer: we had given up the room
+            needed = self._gang_classes.get(seat.class_id)
+            if needed is None or self._draining or self._resting or not self.state.slots.fits(needed):
+                self._declined = seat.class_id
+            else:
+                self.admission.add(self.state.reserve(seat.class_id, needed, float(needed.memory_bytes)))
+
+    def _unreserve(self) -> None:
+        reserved = self.state.unreserve()
+        if reserved is not None:
+            self.admission.remove(reserved)
+
+    def _decline(self) -> None:
+        """Give the seat up, if we have one."""
+        if self.state.reserved is not None:
+            self._declined = self.state.reserved.class_id
+            self._unreserve()
 
 
 def _alike(one: Staged, other: Staged) -> bool:

@@ -39,6 +39,16 @@ class Staged:
         self.order = (-self.priority, -max(sizing.floor, sizing.reached_before), sequence)
 
 
+class Reserved:
+    """Room kept free for a member of a gang that assembles. Nothing of it is used yet."""
+
+    __slots__ = ("class_id", "mean", "requirement", "slot", "used", "variance")
+
+    def __init__(self, class_id: int, requirement: Requirement, slot: Slot, mean: float) -> None:
+        self.class_id, self.requirement, self.slot = class_id, requirement, slot
+        self.mean, self.variance, self.used = mean, 0.0, 0
+
+
 class Place:
     """A slot in use and its queue; `queue[0]` runs."""
 
@@ -80,6 +90,8 @@ class NodeState:
         self.places: dict[AttemptKey, Place] = {}
         """Of every started attempt, queued ones included."""
         self.open_places: list[Place] = []
+        self.reserved: Reserved | None = None
+        """Only one gang assembles at a time, and a worker has one seat in it."""
         self._sequence = 0
 
     @property
@@ -113,6 +125,18 @@ class NodeState:
         else:
             insort(self.staged, staged, key=lambda one: one.order)
         return staged
+
+    def reserve(self, class_id: int, requirement: Requirement, mean: float) -> Reserved:
+        """Take a slot for a member that may come; it must fit."""
+        self.reserved = Reserved(class_id, requirement, self.slots.take(requirement), mean)
+        return self.reserved
+
+    def unreserve(self) -> Reserved | None:
+        """The room is free again."""
+        reserved, self.reserved = self.reserved, None
+        if reserved is not None:
+            self.slots.release(reserved.slot)
+        return reserved
 
     def start(self, attempt: Running, requirement: Requirement) -> Place:
         """Take a slot for it; it must fit."""
@@ -167,7 +191,8 @@ class NodeState:
 
     def check_invariants(self) -> None:
         """Raises AssertionError when the books do not agree. For tests and simulations."""
-        self.slots.check_invariants([place.slot for place in self.open_places])
+        reserved = [] if self.reserved is None else [self.reserved.slot]
+        self.slots.check_invariants([*(place.slot for place in self.open_places), *reserved])
         keys = list(self.keys())
         assert len(keys) == len(set(keys)), "a key is on the books twice"
         assert list(self.running) == [key for key in self.running if self.places[key].queue[0].key == key], (

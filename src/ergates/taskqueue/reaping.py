@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
-import msgspec
+from msgspec.structs import replace
 
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.job import RetryLimits
@@ -38,8 +38,15 @@ def lost_commits(
     for lease in leases:
         limits = limits_of(lease.job)
         if limits.losses < LOSSES_OF_WORKERS:
-            limits = msgspec.structs.replace(limits, losses=LOSSES_OF_WORKERS)
-        verdict = judge(lease, Outcome.LOST, REASON, 0, limits, now_ns, lease.host, rng)
+            limits = replace(limits, losses=LOSSES_OF_WORKERS)
+        # A gang avoids no host: it wants many, and would wait for one more than there are.
+        avoid = lease.host if lease.spec.requirement.nodes == 1 else ""
+        verdict = judge(lease, Outcome.LOST, REASON, 0, limits, now_ns, avoid, rng)
         attempt = Attempt(number=lease.attempt, outcome=Outcome.LOST, ended_ns=now_ns, reason=REASON)
-        commits.append(Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict))
+        seat = None
+        if lease.gang is not None and lease.gang.rank > 0:  # a gang's leader goes on; without it the gang is over
+            seat, attempt = lease.gang.rank, replace(attempt, host=lease.host)
+        commits.append(
+            Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict, seat=seat)
+        )
     return commits
