@@ -58,6 +58,7 @@ class HostReport(Struct, kw_only=True):
         return self.state in ("failed", "interrupted")
 
 
+_TROUBLE_MAX = 300
 Told = Callable[[Sequence[HostReport]], None]
 
 
@@ -155,6 +156,11 @@ class ManyHosts:
             await work(run)
         except HostError as error:
             report.trouble, report.hint = error.reason.what, error.reason.hint
+            report.state = "failed"
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # What a host answers is its own affair: one that talks nonsense fails alone, the others go on.
+            report.trouble = f"what it answered makes no sense: {type(error).__name__}: {error}"[:_TROUBLE_MAX]
+            report.hint = "is it the host that you mean, and is it well?"
             report.state = "failed"
         except asyncio.CancelledError:
             if not report.settled:
