@@ -171,6 +171,16 @@ def test_what_a_task_sees_of_where_it_runs(cluster: Cluster) -> None:
     assert cluster("logs", "j1/2").out == b""
 
 
+def test_no_password_is_in_the_environment_of_tasks(cluster: Cluster) -> None:
+    """What a task prints is kept, and others read it."""
+    cluster.submit("env")
+    cluster.env = {**cluster.env, "ERGATES_LEDGER_PASSWORD": "sesame", "MARK": "here"}
+    assert cluster.worker("--until-empty").ended().code == 0
+    shown = cluster("logs", "j1").out
+    assert b"MARK=here" in shown and b"ERGATES_STORE=" in shown
+    assert b"sesame" not in shown
+
+
 def test_a_killed_worker_leaves_nothing_behind_and_its_tasks_go_on_elsewhere(cluster: Cluster) -> None:
     cluster.submit(*["test -e second && exit 0; echo > begun; sleep 300"] * 2)
     os.mkfifo(cluster.erg.folder / "begun")

@@ -99,6 +99,7 @@ def command(as_json: bool, **options: Any) -> int:
                 lambda text: log.say("ledger", what=text),
             )
             stack.callback(drains.close)
+        _hide_secrets_from_tasks()
         why = run_cluster_worker(store, settings, log)
     if as_json:
         from ergates.cli.json_output import print_json
@@ -107,6 +108,15 @@ def command(as_json: bool, **options: Any) -> int:
     elif not options["quiet"]:
         click.echo(f"erg: worker ended: {_WHY[why]}", err=True)
     return 0
+
+
+def _hide_secrets_from_tasks() -> None:
+    """Tasks get our environment, and what one prints is kept for all to read: no password may be in it."""
+    for name in ("ERGATES_STORE", "ERGATES_LEDGER"):
+        os.environ.pop(f"{name}_PASSWORD", None)
+        user, at, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
+        if (at and ":" in user) or "password=" in os.environ.get(name, ""):
+            del os.environ[name]
 
 
 def _settings(options: dict[str, Any], jobs: tuple[Any, ...], now_ns: int) -> ClusterSettings:

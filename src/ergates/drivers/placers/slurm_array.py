@@ -160,12 +160,14 @@ def script(worker: Sequence[str], setup: str = "") -> str:
 
 
 def submission_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What sbatch may see, and so what Slurm stores and hands on: nothing about the store, which may be a password.
+    """What sbatch may see, and so what Slurm stores and hands on: nothing about store and ledger, which may be a password.
 
     Variables that set options of sbatch (SBATCH_...) stay: they are the user's. Those that set formats go.
     """
     ours = (
         "ERGATES_STORE",
+        "ERGATES_LEDGER",
+        "PGPASSWORD",
         "SQUEUE_",
         "SINFO_",
         "SLURM_TIME_FORMAT",

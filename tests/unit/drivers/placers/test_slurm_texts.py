@@ -131,9 +131,10 @@ def test_setup_may_bring_its_own_shell() -> None:
     assert lines[-2:] == ["module load python", "exec erg"]
 
 
-def test_nothing_about_the_store_goes_to_slurm() -> None:
+def test_nothing_about_store_and_ledger_goes_to_slurm() -> None:
     environment = {
         "PATH": "/bin", "ERGATES_STORE": "redis://u:secret@h", "ERGATES_STORE_PASSWORD": "secret", "ERGATES_DEBUG": "1",
+        "ERGATES_LEDGER": "postgresql://u:secret@h/d", "ERGATES_LEDGER_PASSWORD": "secret", "PGPASSWORD": "secret",
         "SQUEUE_FORMAT": "%i", "SBATCH_ACCOUNT": "mine", "SBATCH_ARRAY_INX": "1-9",
     }  # fmt: skip
     assert set(submission_environment(environment)) == {"PATH", "ERGATES_DEBUG", "SBATCH_ACCOUNT"}
