@@ -28,6 +28,8 @@ from ergates.taskqueue.where_words import Word, problem, words_of
 
 DEPTH_MAX = 100
 """Of brackets and `not` inside one another."""
+COMPARISONS_MAX = 300
+"""Each `and` and `or` is one call inside another when a condition is judged."""
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -144,7 +146,7 @@ class _Parser:
     def __init__(self, text: str, source: str) -> None:
         self._text, self._source = text, source
         self._words = words_of(text, source)
-        self._next = self._depth = 0
+        self._next = self._depth = self._comparisons = 0
 
     def whole(self) -> Node:
         node = self._either()
@@ -180,6 +182,9 @@ class _Parser:
         return node
 
     def _comparison(self) -> Comparison:
+        self._comparisons += 1
+        if self._comparisons > COMPARISONS_MAX:
+            raise self._problem(f"more than {COMPARISONS_MAX} comparisons", expected="one `~` with a | b | c in it")
         name = self._field()
         sign = self._word
         if sign.kind != "operator":

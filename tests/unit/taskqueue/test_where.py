@@ -12,7 +12,7 @@ from ergates.cluster.task_state import TaskState
 from ergates.cluster.usage import Usage
 from ergates.errors import InputError
 from ergates.taskqueue.store import PastFailures, TaskView
-from ergates.taskqueue.where import Both, Comparison, Either, Node, Not, parse_where, shown
+from ergates.taskqueue.where import COMPARISONS_MAX, Both, Comparison, Either, Node, Not, parse_where, shown
 from ergates.taskqueue.where_fields import FIELDS
 from ergates.units import GIB, Bytes, MilliCpus, Nanoseconds
 
@@ -234,3 +234,10 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
         assert str(error).startswith("--where: ")
     else:
         assert where.matches(view(), LAST, {}) in (True, False)
+
+
+@pytest.mark.parametrize("word", ["or", "and"])
+def test_a_condition_of_very_many_parts_is_refused_before_it_is_too_deep_to_judge(word: str) -> None:
+    assert holds(f" {word} ".join(["task>0"] * COMPARISONS_MAX))
+    with pytest.raises(InputError, match="more than 300 comparisons"):
+        parse_where(f" {word} ".join(["task>0"] * 900))
