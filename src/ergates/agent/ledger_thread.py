@@ -52,9 +52,10 @@ class LedgerThread:
             drainer = Drainer(self._store, self._open(), self._clock, self._say)
             while True:
                 last = self._closed.wait(self._random.uniform(PAUSE_S_MIN, PAUSE_S_MAX))
-                while drainer.step() and not last:
+                while not last and drainer.step():
                     last = self._closed.is_set()
                 if last:
+                    drainer.step(at_once=True)
                     return
         except ErgatesError as error:  # a wrong password, a newer schema: a person has to look
             self._say(f"drain: given up: {error}")

@@ -46,13 +46,13 @@ class Drainer:
         """When the next step is due."""
         return self._pace.due_ns
 
-    def step(self) -> int:
-        """Move one batch if it is due and both sides are there; returns how many rows were moved.
+    def step(self, *, at_once: bool = False) -> int:
+        """Move one batch if it is due (or `at_once`) and both sides are there; returns how many rows were moved.
 
         Raises:
             StoreError: the ledger needs a person (a wrong password, a newer schema).
         """
-        if self._clock.now_ns() < self._pace.due_ns:
+        if not at_once and self._clock.now_ns() < self._pace.due_ns:
             return 0
         try:
             return len(self._move())
