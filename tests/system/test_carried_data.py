@@ -59,6 +59,11 @@ class Cluster:
         status: dict[str, Any] = found[0] if isinstance(found, list) else found
         return status
 
+    def break_connections(self) -> None:
+        """The one that hangs ends; the next try works."""
+        for pid in eventually(lambda: self.erg.running("sleep 600"), "a connection that hangs"):
+            os.kill(pid, signal.SIGTERM)
+
     def outcomes(self) -> Counter[str]:
         """Of all attempts."""
         store = RedisStore(self._server.client)
@@ -178,8 +183,7 @@ def test_a_time_limit_does_not_count_transfers(cluster: Cluster, sshd: LoopbackS
     assert cluster("wait", "j2").code == 0
     eventually(lambda: cluster.status()["counts"]["leased"] == 1, "still at it")
     sshd.mend()
-    for pid in cluster.erg.running("sleep 600"):
-        os.kill(pid, signal.SIGTERM)  # the connection breaks; the next try works
+    cluster.break_connections()
     assert cluster("wait", "j1").code == 0
     assert cluster.outcomes() == {"succeeded": 1}
     worker.terminate()
@@ -222,8 +226,7 @@ def test_a_worker_killed_in_the_middle_of_a_transfer(
     if when == "out":
         sshd.until_it_hangs()
         sshd.mend()
-        for pid in cluster.erg.running("sleep 600"):
-            os.kill(pid, signal.SIGTERM)
+        cluster.break_connections()
     assert cluster("wait", "j1").code == 0
     assert place.read("out") == b"content"
     assert cluster.outcomes() == {"lost": 1, "succeeded": 1}

@@ -161,8 +161,10 @@ def _inside(path: str, files: Files) -> str:
 def _ignored(files: Files, carried: Carried, stop: Stop) -> list[str]:
     """The patterns beside the data, if there are any."""
     try:
-        found = files.find(IGNORED, stop)
+        found = [each for each in files.find(IGNORED, stop) if each.path == IGNORED]
     except NoSuchFileError:
+        found = []
+    if not found:
         return _NEVER
     with tempfile.TemporaryDirectory(dir=carried.folder, prefix=".ignored") as folder:
         files.fetch(found, Path(folder), stop)
