@@ -1,8 +1,8 @@
 """How the ends of a gang's members become its one attempt.
 
 The first member that ended badly is why all ended: its outcome, and what its own worker judged, count for the gang. The others
-were told to end because of it, so what they look like says nothing. Time is that of the longest; CPU, energy and cost are sums; the
-peak is the largest on any node.
+were told to end because of it, so what they look like says nothing. The wall time is that of the longest; CPU time, energy and
+cost are sums; the peak is the largest on any node.
 """
 
 from __future__ import annotations
