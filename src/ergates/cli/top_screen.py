@@ -93,6 +93,7 @@ class TopScreen(App[None]):
         Binding("escape", "unfilter", "Clear", show=False),
         Binding("tab", "focus_next", "Next table", show=False),
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),  # Textual would only show a hint
     ]
 
     def __init__(self, source: TopSource, *, interval_s: float = 1.0, finished: bool = True) -> None:

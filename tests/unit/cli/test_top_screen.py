@@ -199,3 +199,12 @@ def test_a_worker_of_this_machine_is_not_drained_from_here(store: SqliteStore, t
         assert "Ctrl-C" in text_of(app, "note")
 
     drive(TopSource(store, tmp_path, "here"), script)
+
+
+@pytest.mark.parametrize("before", [(), ("c",), ("slash", "x")])
+def test_ctrl_c_ends_it_whatever_is_open(store: SqliteStore, tmp_path: Path, before: tuple[str, ...]) -> None:
+    async def script(app: TopScreen, pilot: Pilot[None]) -> None:
+        await pilot.press(*before, "ctrl+c")
+        assert app.return_code == 0
+
+    drive(TopSource(store, tmp_path, "here"), script)
