@@ -61,12 +61,13 @@ def command(tasks: tuple[str, ...], state_dir: str | None, as_json: bool) -> Non
 
 def _explain_job(store: AnyStore, status: JobStatus, *, as_json: bool) -> None:
     offers = store.waiting(status.id)
-    found = blocked(offers, workers_of(store), SystemClock().now_ns())
+    seat = None if isinstance(store, SqliteStore) else store.assembling()
+    found = blocked(offers, workers_of(store), SystemClock().now_ns(), gangs=not isinstance(store, SqliteStore))
     most = max((offer.priority for offer in offers), default=0)
     ahead = sum(
         offer.waiting for offer in _waiting_everywhere(store) if offer.job != status.id and offer.priority > most
     )
-    text = explain_job(status, found, ahead=ahead)
+    text = explain_job(status, found, ahead=ahead, assembling=seat)
     if as_json:
         from ergates.cli.json_output import print_json
 

@@ -98,7 +98,7 @@ def _why_ready(
             return f"It can never run on this node: it {missing[0].words}."
     else:
         alone = Offer(job=task.job, class_id=0, requirement=requirement, priority=task.spec.priority, waiting=1)
-        (found,) = blocked([alone], workers, now_ns)
+        (found,) = blocked([alone], workers, now_ns, gangs=True)
         if found.resource != NOTHING:
             return f"It is ready. {found.sentence.replace('1 task ', 'It ', 1)}"
     ahead = sum(offer.waiting for offer in offers if offer.priority > task.spec.priority)

@@ -17,7 +17,7 @@ from ergates.cluster.node import NodeCapacity, WorkerStatus
 from ergates.cluster.task import Requirement
 from ergates.taskqueue.orders import ordered
 from ergates.taskqueue.slots import Choice, Slots, choices_of
-from ergates.taskqueue.store import Offer
+from ergates.taskqueue.store import Offer, Seat
 from ergates.taskqueue.unfit import Lack, lacks
 from ergates.units import format_bytes, format_duration
 
@@ -77,13 +77,16 @@ def blocked(
     return tuple(sorted(told, key=lambda each: (-each.tasks, each.resource, each.sentence)))
 
 
-def explain_job(status: JobStatus, found: Sequence[Blocked], *, ahead: int = 0) -> list[str]:
+def explain_job(
+    status: JobStatus, found: Sequence[Blocked], *, ahead: int = 0, assembling: Seat | None = None
+) -> list[str]:
     """Everything there is to say about the tasks of a job that wait.
 
     Args:
         status: of the job.
         found: of its ready tasks, by `blocked`.
         ahead: tasks of other jobs that are ready and have a higher priority than any of it.
+        assembling: the gang that assembles now, of whatever job.
     """
     counts = status.counts
     sentences = []
@@ -101,9 +104,16 @@ def explain_job(status: JobStatus, found: Sequence[Blocked], *, ahead: int = 0) 
     if ahead and counts.get("ready", 0):
         sentences.append(f"{_tasks(ahead)} of other jobs {_form(ahead, 'goes', 'go')} first: their priority is higher.")
     sentences += [each.sentence for each in found]
+    if assembling is not None and assembling.job == status.id:
+        sentences.append(f"A gang of it assembles: {seats_words(assembling)}.")
     if not sentences:
         sentences.append("Nothing of it waits.")
     return sentences
+
+
+def seats_words(seat: Seat) -> str:
+    """How far a gang is."""
+    return f"{seat.taken} of {seat.size} workers keep room for it"
 
 
 # --- one class --------------------------------------------------------------------------------------------------------
@@ -118,7 +128,7 @@ def _classify(requirement: Requirement, tasks: int, live: tuple[WorkerStatus, ..
         (worker, lacks(requirement, Slots(_capacity(worker)), left_ns=_left_ns(worker, now_ns))) for worker in live
     ]
     capable = tuple(worker for worker, missing in found if not missing)
-    if len({worker.info.host for worker in capable}) < requirement.nodes and capable:
+    if len(capable) < requirement.nodes and capable:
         return _Class(requirement, tasks, "nodes", (), ())
     if not capable:
         # What every node lacks is the answer; where each lacks something else, what most of them lack.
