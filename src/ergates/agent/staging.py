@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import PriorityQueue, SimpleQueue
@@ -36,7 +37,7 @@ FETCH_PAUSES_S = (1.0, 3.0, 10.0)
 PUT_PAUSES_S = (1.0, 3.0, 10.0, 20.0, 40.0, 60.0)
 """Longer than for inputs: the work is done, and would be lost."""
 CLOSE_S = 5.0
-"""How long a transfer that does not hear may hold up the end of the worker."""
+"""How long transfers that do not hear may hold up the end of the worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +139,9 @@ class Staging:
             stop.set()
         for _ in self._threads:
             self._waiting.put((-1, next(self._numbers), None))
+        until = time.monotonic() + CLOSE_S
         for thread in self._threads:
-            thread.join(CLOSE_S)
+            thread.join(max(0.0, until - time.monotonic()))
         self._alarm.close()
 
     # --- in the threads -----------------------------------------------------------------------
