@@ -1,4 +1,7 @@
-"""A proxy before a server's socket that can lose an answer: the server has done what was asked, and the asker hears nothing."""
+"""A proxy before a server's socket that can lose an answer: the server has done what was asked, and the asker hears nothing.
+
+It can also hold a question back, as a network does that was cut: the asker has long asked again when the old one arrives.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,12 @@ from redis.retry import Retry
 
 
 class LosingProxy:
-    """`lose_next` makes it swallow the next answer and close that connection."""
+    """`lose_next` makes it swallow the next answer and close that connection, `hold_next` keep the next question in `held`."""
 
     def __init__(self, path: Path, server: Path) -> None:
         self.path, self._server = path, server
-        self.lose_next = False
+        self.lose_next = self.hold_next = False
+        self.held = b""
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -45,6 +49,13 @@ class LosingProxy:
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.path), socket_timeout=5, retry=Retry(NoBackoff(), 0), protocol=2)
 
+    def deliver(self) -> bytes:
+        """What was held arrives now; returns what nobody hears: the answer."""
+        with socket.socket(socket.AF_UNIX) as late:
+            late.connect(str(self._server))
+            late.sendall(self.held)
+            return late.recv(65536)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -64,6 +75,9 @@ class LosingProxy:
             while data := source.recv(65536):
                 if answers and self.lose_next:
                     self.lose_next = False
+                    break
+                if self.hold_next and not answers:
+                    self.hold_next, self.held = False, data
                     break
                 target.sendall(data)
         except OSError:

@@ -11,13 +11,30 @@ from pathlib import Path
 import pytest
 from redis_proxy import LosingProxy
 from redis_server import PrivateRedis
-from store_rig import at, attempt, commit, end, finish, ids, info, lines, look, recount, register, states, submit, take
+from store_rig import (
+    at,
+    attempt,
+    back,
+    commit,
+    end,
+    finish,
+    ids,
+    info,
+    lines,
+    look,
+    recount,
+    register,
+    states,
+    submit,
+    take,
+)
 
 from ergates.clock import SystemClock
 from ergates.cluster.attempt import Kept, Outcome
 from ergates.cluster.job import JobSpec
 from ergates.cluster.node import WorkerLoad, WorkerOrders
 from ergates.cluster.task import JobId, TaskSpec
+from ergates.drivers.stores.redis import exchanging
 from ergates.drivers.stores.redis.store import RedisStore
 from ergates.errors import StoreError, StoreFullError, StoreUnavailableError, UsageError
 from ergates.taskqueue.store import Bell, Commit, Done, Exchanged, Failed, Lease, PastFailures, Returned, Want
@@ -110,6 +127,46 @@ def test_refusals_of_a_lost_answer_are_told(opened: Open, proxy: LosingProxy) ->
     with pytest.raises(StoreUnavailableError):
         finish(store, [lease])
     assert finish(store, [lease]).refused == ((job, 1, lease.fence),)
+
+
+def test_a_question_that_arrives_when_it_was_long_asked_again_leases_nothing(opened: Open, proxy: LosingProxy) -> None:
+    """Nobody would hear of that lease, and a worker that lives keeps what it holds: the task would wait for ever."""
+    store, other = opened(client=proxy.client), opened()
+    job = submit(store, 1).id
+    register(store)
+    register(other, "w2")
+    wants = want(store, 1)
+    proxy.hold_next = True
+    with pytest.raises(StoreUnavailableError):
+        store.exchange("w1", [], wants, at(1))
+    (lease,) = take(other, worker="w2")
+    assert store.exchange("w1", [], wants, at(2)).leases == ()
+    end(other, back(lease), worker="w2")
+    proxy.deliver()
+    assert states(other, job) == {1: "ready"}
+    assert ids(take(other, worker="w2")) == [1]
+
+
+def test_commits_of_a_first_part_are_known_when_the_second_part_is_lost(
+    opened: Open, proxy: LosingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchanging, "COMMITS_AT_ONCE", 2)
+    store = opened(client=proxy.client)
+    job = submit(store, 5).id
+    register(store)
+    commits = [commit(lease) for lease in take(store, 5)]
+    run, calls = store._session.run, itertools.count(1)
+
+    def lose_second(*arguments: object, **more: object) -> list[object]:
+        proxy.lose_next = next(calls) == 2
+        return run(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store._session, "run", lose_second)
+    with pytest.raises(StoreUnavailableError):
+        store.exchange("w1", commits, [], at(1))
+    assert store.exchange("w1", commits, [], at(2)).refused == ()
+    assert states(store, job) == dict.fromkeys(range(1, 6), "done")
+    recount(store)
 
 
 def test_a_submission_whose_answer_is_lost_is_there_once(opened: Open, proxy: LosingProxy) -> None:

@@ -130,10 +130,11 @@ class Exchanging:
             [(number_or_none(w.job), w.class_id, w.priority, w.count) for w in want], life.lost
         )
         while len(new) > COMMITS_AT_ONCE:
-            core, _ = self._send(worker, life, new[:COMMITS_AT_ONCE], [], now_ns, asked, unfit, None, orders_seen)
+            part, new = new[:COMMITS_AT_ONCE], new[COMMITS_AT_ONCE:]
+            core, _ = self._send(worker, life, part, [], now_ns, asked, unfit, None, orders_seen)
             life.lost.append(core)
+            life.settled |= {row: row in core.refused for row in map(_row_of, part)}  # should a later part be lost
             refused += core.refused
-            new = new[COMMITS_AT_ONCE:]
         core, rest = self._send(worker, life, new, wants, now_ns, asked, unfit, load, orders_seen)
         return self._answer(life, core, rest, refused)
 
@@ -150,7 +151,7 @@ class Exchanging:
         call = life.pending
         if call is None:
             return
-        core, _ = self._ask(worker, life, call, now_ns, [], [], None, 1 << 40)
+        core, _ = self._ask(worker, life, call, now_ns, [], [], None, 1 << 40, again=True)
         refused = set(core.refused)
         life.settled |= {row: row in refused for row in call.rows}
         life.lost.append(core)
@@ -161,7 +162,7 @@ class Exchanging:
             return list(commits)
         new = []
         for commit in commits:
-            row = number_or_none(commit.job), int(commit.task), commit.fence
+            row = _row_of(commit)
             was_refused = life.settled.pop(row, None)
             if was_refused is None:
                 new.append(commit)
@@ -225,10 +226,12 @@ class Exchanging:
         unfit: Sequence[int],
         load: WorkerLoad | None,
         orders_seen: int,
+        *,
+        again: bool = False,
     ) -> tuple[Core, Rest]:
         told = False if load is None else to_json(load, "the load")
         request = [
-            worker, life.asker, call.number, call.commits, call.wants, asked, unfit, told, orders_seen,
+            worker, life.asker, call.number, call.commits, call.wants, asked, unfit, told, orders_seen, again,
         ]  # fmt: skip
         try:
             packed_core, packed_rest, *blobs = self._session.run("exchange", request, now_ns, call.blobs, life.run_id)
@@ -286,6 +289,10 @@ class Exchanging:
             life.held.clear()
             life.revoked.clear()
         return answer
+
+
+def _row_of(commit: Commit) -> Row:
+    return number_or_none(commit.job), int(commit.task), commit.fence
 
 
 def _less_what_came_late(

@@ -1,8 +1,9 @@
 -- needs: commits leases
 -- The hot call: commit what ended, beat, lease what is asked for, say what is on offer.
 --
--- The request: {worker, who asks, number, commits, wants, jobs, unfit, load or false, orders seen}. A request that was carried
--- out before (its answer was lost) is answered again with what it granted and refused then.
+-- The request: {worker, who asks, number, commits, wants, jobs, unfit, load or false, orders seen, asked again}. A request that was
+-- carried out before (its answer was lost) is answered again with what it granted and refused then. One that is asked again is noted
+-- even if nothing came of it: the first may still be on its way, and nobody would hear what it was granted.
 -- The answer: {leases, refused} and {stale, offers, revoked, next ready, open tasks, orders, seat, ended gangs}, each in MessagePack;
 -- the last two only in a queue that knows gangs (gangs.lua). Then, packed, how each member of the ended gangs ended.
 
@@ -59,7 +60,7 @@ if not repeated then
     S.call_up(worker, leases)
   end
   core = pack({ leases, refused })
-  if #leases > 0 or #commits > 0 then
+  if #leases > 0 or #commits > 0 or request[10] then
     set('asker', asker)
     set('number', number)
     set('answer', core)
