@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, "-V", "--version", prog_name="erg", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Run heaps of work on the machine you have, inside the limits you set, and see what each task cost."""
+    """Run heaps of work on the machines you have, one or many, inside the limits you set, and see what each task cost."""
     from ergates.cli.config_file import load_defaults
 
     name = ctx.invoked_subcommand or ""
@@ -105,6 +105,8 @@ def exit_code_of(args: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and (longer := _longer_names(error)):
+            error = click.NoSuchOption(error.option_name, possibilities=longer, ctx=error.ctx)
         error.show()
         return error.exit_code
     except ErgatesError as error:
@@ -123,6 +125,12 @@ def exit_code_of(args: list[str]) -> int:
         place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
         click.echo(f"erg: {place}{error.strerror}", err=True)
         return 1
+
+
+def _longer_names(error: click.NoSuchOption) -> list[str]:
+    """Options that begin as the unknown one does: who says `--cpus` to a command that has `--cpus-per-task` means that."""
+    params = [] if error.ctx is None else error.ctx.command.params
+    return sorted(option for param in params for option in param.opts if option.startswith(f"{error.option_name}-"))
 
 
 def _without_reader() -> int:

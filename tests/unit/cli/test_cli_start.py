@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ergates.cli.command_table import COMMANDS
-from ergates.cli.main import cli
+from ergates.cli.main import cli, exit_code_of
 
 HEAVY = ("rich", "docker", "matplotlib", "numpy", "sqlite3", "msgspec", "cloudpickle", "psutil", "asyncio")
 
@@ -82,3 +82,10 @@ def test_a_file_in_place_of_a_command_gets_the_right_hint(tmp_path: object, monk
     shown = CliRunner().invoke(cli, ["commands.txt"])
     assert shown.exit_code == 2
     assert "erg run commands.txt" in shown.output
+
+
+def test_an_unknown_option_is_completed_before_it_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(["submit", "--cpus", "8", "true"]) == 2
+    assert "--cpus-per-task" in capsys.readouterr().err
+    assert exit_code_of(["submit", "--dryrun", "true"]) == 2
+    assert "--dry-run" in capsys.readouterr().err
