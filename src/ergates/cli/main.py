@@ -106,7 +106,8 @@ def exit_code_of(args: list[str]) -> int:
         return error.exit_code
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption) and (longer := _longer_names(error)):
-            error = click.NoSuchOption(error.option_name, possibilities=longer, ctx=error.ctx)
+            meant = " or ".join(repr(option) for option in longer)
+            error = click.UsageError(f"No such option {error.option_name!r}. Did you mean {meant}?", ctx=error.ctx)
         error.show()
         return error.exit_code
     except ErgatesError as error:
