@@ -8,9 +8,11 @@ a crash can come between any two of its steps. Not simulated: time limits of tas
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
+
+from msgspec.structs import replace
 
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.job import RetryLimits
@@ -18,6 +20,7 @@ from ergates.cluster.node import WorkerInfo
 from ergates.cluster.usage import Usage
 from ergates.simulation.nodes import AttemptStopped, End, SimulatedMachine
 from ergates.simulation.store_server import Answer, Call, Exchange, Leave, Reap, Register, Request
+from ergates.taskqueue.gang_end import merged
 from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.node_events import (
     AskForTasks,
@@ -42,7 +45,7 @@ from ergates.taskqueue.node_events import (
     WakeAt,
 )
 from ergates.taskqueue.retry import judge
-from ergates.taskqueue.store import Commit, Exchanged, Lease, Returned, Verdict, Want
+from ergates.taskqueue.store import Commit, Exchanged, GangEnds, Lease, Returned, Verdict, Want
 from ergates.units import Bytes, Nanoseconds
 
 Order = GiveBack | HandBack | RefuseTask | EndAttempt
@@ -68,6 +71,8 @@ class Policy(Protocol):
     """A node's decisions."""
 
     def handle(self, event: NodeEvent, now_ns: Nanoseconds) -> list[NodeAction]: ...
+
+    def unfit_classes(self, now_ns: Nanoseconds) -> tuple[int, ...]: ...
 
     def check_invariants(self) -> None: ...
 
@@ -172,6 +177,8 @@ class SimulatedWorker:
         self.name, self.info, self.policy, self.machine = name, info, policy, machine
         self.running: dict[AttemptKey, RunningTask] = {}
         self.staged: dict[AttemptKey, Lease] = {}
+        self._led: dict[AttemptKey, Lease] = {}
+        """Gangs whose leader has ended here, until all their members have."""
         self._limits, self._random = limits, rng
         self._commits: list[Commit] = []
         self._oldest_commit_ns = 0
@@ -324,9 +331,20 @@ class SimulatedWorker:
     def _commit(self, lease: Lease, attempt: Attempt | None, verdict: Verdict, now_ns: int) -> None:
         if not self._commits:
             self._oldest_commit_ns = now_ns
+        seat = None if lease.gang is None else lease.gang.rank
+        if seat == 0:
+            self._led[lease.job, lease.task, lease.fence] = lease
         self._commits.append(
-            Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict)
+            Commit(job=lease.job, task=lease.task, fence=lease.fence, attempt=attempt, verdict=verdict, seat=seat)
         )
+
+    def _lead_out(self, gangs: Sequence[GangEnds], now_ns: int) -> None:
+        """All members of these have ended: commit each as one attempt."""
+        for ends in gangs:
+            lease = self._led.pop((ends.job, ends.task, ends.fence), None)
+            if lease is not None:
+                attempt, verdict, _ = merged(lease, ends, self.info.id, self.info.host)
+                self._commit(replace(lease, gang=None), attempt, verdict, now_ns)
 
     # --- the store --------------------------------------------------------------------------------
 
@@ -335,7 +353,7 @@ class SimulatedWorker:
         if self._asked is not None or not self._registered:
             return
         due_ns = self._exchange_due_ns(now_ns)
-        if self._draining and not (self.running or self.staged or self._commits):
+        if self._draining and not (self.running or self.staged or self._commits or self._led):
             yield from self._ask(Leave(), now_ns)
         elif now_ns >= self._next_reap_ns:
             self._next_reap_ns = now_ns + REAP_NS
@@ -344,7 +362,8 @@ class SimulatedWorker:
             commits, self._commits = tuple(self._commits), []
             wants, self._wants = self._wants, ()
             self._last_exchange_ns = now_ns
-            yield from self._ask(Exchange(commits=commits, wants=wants), now_ns)
+            unfit = self.policy.unfit_classes(now_ns)
+            yield from self._ask(Exchange(commits=commits, wants=wants, unfit=unfit), now_ns)
         else:
             at_ns = min(due_ns, self._next_reap_ns)
             if at_ns != self._look_ns:
@@ -390,7 +409,7 @@ class SimulatedWorker:
         """Whether it is our own: after a long silence the store finds *us* dead, and we know better."""
         key = (lease.job, lease.task, lease.fence)
         pending = any((commit.job, commit.task, commit.fence) == key for commit in self._commits)
-        return key in self.running or key in self.staged or pending
+        return key in self.running or key in self.staged or key in self._led or pending
 
     def _reap(self, lease: Lease, now_ns: Nanoseconds) -> None:
         reason = "its worker went away"
@@ -403,6 +422,7 @@ class SimulatedWorker:
             return
         if answer.revoked:
             yield from self._tell(LeasesRevoked(keys=answer.revoked), now_ns)
+        self._lead_out(answer.gang_ends, now_ns)
         if self._draining:
             for lease in answer.leases:  # asked for before the drain began
                 self._commit(lease, None, Returned(past=lease.past), now_ns)
@@ -410,7 +430,7 @@ class SimulatedWorker:
         for lease in answer.leases:
             self.staged[lease.job, lease.task, lease.fence] = lease
         yield from self._tell(TasksLeased(leases=answer.leases), now_ns)
-        yield from self._tell(OffersSeen(offers=answer.offers), now_ns)
+        yield from self._tell(OffersSeen(offers=answer.offers, seat=answer.seat), now_ns)
 
     def _start_over(self, now_ns: Nanoseconds) -> Iterator[Step]:
         """Our leases are gone: end what runs, forget what is staged, register again."""
@@ -418,6 +438,7 @@ class SimulatedWorker:
             running.order = HandBack(key=key, reason="its worker was away for longer than its lease")
         yield KillAll()
         self._commits.clear()
+        self._led.clear()
         for key in list(self.staged):
             del self.staged[key]
             gone = AttemptEnded(key=key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True)

@@ -27,6 +27,7 @@ class Register:
 class Exchange:
     commits: tuple[Commit, ...]
     wants: tuple[Want, ...]
+    unfit: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,8 @@ class CommitWitness:
                 accepted.append(commit)
         assert not refused, f"{refused} were refused, but nobody had committed them"
         for commit in reversed(accepted):
+            if commit.seat is not None:  # one member of a gang; its leader commits the task
+                continue
             name = (commit.job, commit.task, commit.fence)
             task = (commit.job, commit.task)
             assert task not in self.done, f"{task} was committed after it was done"
@@ -103,7 +106,8 @@ class CommitWitness:
         for lease in answer.leases:
             task = (lease.job, lease.task)
             before = self.granted.get(task, 0)
-            assert lease.fence > before, f"{task} was leased under fence {lease.fence} after {before}"
+            member = lease.gang is not None and lease.fence == before
+            assert lease.fence > before or member, f"{task} was leased under fence {lease.fence} after {before}"
             assert task not in self.done, f"{task} was leased after it was done"
             self.granted[task] = lease.fence
 
@@ -142,8 +146,8 @@ class StoreServer:
             case Register(info=info):
                 self.store.register(info, now_ns)
                 return None
-            case Exchange(commits=commits, wants=wants):
-                answer = self.store.exchange(worker, commits, wants, now_ns)
+            case Exchange(commits=commits, wants=wants, unfit=unfit):
+                answer = self.store.exchange(worker, commits, wants, now_ns, unfit=unfit)
                 self.witness.saw(commits, answer)
                 return answer
             case Reap():
