@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import select
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis_proxy import LosingProxy
 from redis_server import PrivateRedis
 from store_rig import (
@@ -35,6 +41,7 @@ from ergates.cluster.job import JobSpec
 from ergates.cluster.node import WorkerLoad, WorkerOrders
 from ergates.cluster.task import JobId, TaskSpec
 from ergates.drivers.stores.redis import exchanging
+from ergates.drivers.stores.redis.connection import RedisConnection
 from ergates.drivers.stores.redis.store import RedisStore
 from ergates.errors import StoreError, StoreFullError, StoreUnavailableError, UsageError
 from ergates.taskqueue.store import Bell, Commit, Done, Exchanged, Failed, Lease, PastFailures, Returned, Want
@@ -226,6 +233,23 @@ class Snapshot:
         shutil.rmtree(self._server.folder / "appendonlydir")
         shutil.copytree(self._copy, self._server.folder / "appendonlydir")
         self._server.start()
+
+
+def test_a_job_that_was_forgotten_leaves_its_number_but_not_its_leases(server: PrivateRedis, opened: Open) -> None:
+    """Else the result of an old task would be taken for that of another job's task."""
+    store, other = opened(), opened()
+    register(store)
+    snapshot = Snapshot(server)
+    old = submit(store, 3, key="old").id
+    leases = take(store, 2)
+    snapshot.crash()
+    new = submit(other, 3, key="new").id
+    assert new == old
+    assert look(store, now=1).revoked == tuple((lease.job, lease.task, lease.fence) for lease in leases)
+    answer = store.exchange("w1", [commit(lease) for lease in leases], [], at(2))
+    assert answer.refused == tuple((lease.job, lease.task, lease.fence) for lease in leases)
+    assert states(store, new) == dict.fromkeys(range(1, 4), "ready")
+    recount(store)
 
 
 def test_commits_and_leases_of_a_lost_second_are_told_again(server: PrivateRedis, opened: Open) -> None:
@@ -614,3 +638,30 @@ def test_large_commands_are_fetched_one_by_one(opened: Open) -> None:
     register(store)
     (lease,) = opened().exchange("w1", [], want(store, 1), at(0)).leases
     assert lease.spec == tasks[0]
+
+
+def test_what_a_silent_server_was_told_is_taken_back() -> None:
+    """Else the kernel sends it again for minutes, perhaps to be carried out when nobody waits for it any more."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        asked: list[bytes] = []
+
+        def serve() -> None:
+            asker, _ = listener.accept()
+            with asker, pytest.raises(ConnectionResetError):
+                while data := asker.recv(65536):
+                    asker.sendall(b"+OK\r\n" * data.count(b"SETINFO"))
+                    if b"$4\r\nINFO" in data:
+                        text = b"redis_version:7.0.0\r\nrun_id:r1\r\n"
+                        asker.sendall(b"$%d\r\n%s\r\n" % (len(text), text))
+                    elif b"GET" in data:
+                        asked.append(data)
+
+        served = threading.Thread(target=serve)
+        served.start()
+        client = functools.partial(redis.Redis, port=port, socket_timeout=0.2, retry=Retry(NoBackoff(), 0), protocol=2)
+        connection = RedisConnection(client, "q")
+        with pytest.raises(StoreUnavailableError):
+            connection.command("GET", "x")
+        served.join()
+    assert asked

@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -86,8 +87,11 @@ class BrokenServer:
 class Node:
     """One worker and all it started, known by a mark of its own in their environment."""
 
-    def __init__(self, cluster: BrokenCluster, number: int, state: Path | None, jobs: int) -> None:
+    def __init__(
+        self, cluster: BrokenCluster, number: int, state: Path | None, jobs: int, env: Mapping[str, str]
+    ) -> None:
         self._cluster, self.number, self._jobs = cluster, number, jobs
+        self._env = dict(env)
         self._state = state or cluster.erg.folder / f"node{number}"
         self.mark = uuid.uuid4().hex
         self.log = cluster.erg.folder / f"worker{number}.log"
@@ -99,7 +103,7 @@ class Node:
         with self.log.open("ab") as log:
             self.process = cluster.erg.start(
                 str(self._state), str(cluster.lease_s), str(self._jobs), program=(sys.executable, CHILD),
-                stdout=subprocess.DEVNULL, stderr=log.fileno(), env={**cluster.env, "NODE_MARK": self.mark},
+                stdout=subprocess.DEVNULL, stderr=log.fileno(), env={**cluster.env, **self._env, "NODE_MARK": self.mark},
             )  # fmt: skip
 
     def processes(self) -> list[int]:
@@ -162,9 +166,9 @@ class BrokenCluster:
         self.controller: subprocess.Popen[bytes] | None = None
         self._controller_log = erg.folder / "controller.log"
 
-    def add_node(self, *, state: Path | None = None, jobs: int = 3) -> Node:
-        """With a state directory of its own, or this one; so many attempts at once."""
-        self.nodes.append(Node(self, len(self.nodes) + 1, state, jobs))
+    def add_node(self, *, state: Path | None = None, jobs: int = 3, env: Mapping[str, str] | None = None) -> Node:
+        """With a state directory of its own, or this one; so many attempts at once; more in its environment."""
+        self.nodes.append(Node(self, len(self.nodes) + 1, state, jobs, env or {}))
         self.nodes[-1].start()
         return self.nodes[-1]
 

@@ -88,6 +88,8 @@ class _Life:
     revoked: set[Row] = field(default_factory=set)
     """Leases a restarted server gave to somebody else."""
     held: dict[Row, Granted] = field(default_factory=dict)
+    uids: dict[int, str] = field(default_factory=dict)
+    """Which job had a number when its tasks were leased: a server that forgot the job gives its number to another."""
     recent: deque[_Sent] = field(default_factory=lambda: deque(maxlen=REMEMBERED_MAX))
     """Accepted commits."""
 
@@ -184,6 +186,7 @@ class Exchanging:
             part = slice(start, start + ADOPTED_AT_ONCE)
             request = [
                 worker, host, info, str(now_ns), life.asker, number, held[part], [entry.commit for entry in recent[part]],
+                list(life.uids.items()),
             ]  # fmt: skip
             (answer,) = self._session.run("adopt", request, now_ns, [entry.blob for entry in recent[part]])
             taken |= {(job, task, fence) for job, task, fence in _rows.decode(answer)}
@@ -263,6 +266,7 @@ class Exchanging:
         while recent and recent[0].at_ns < now_ns - OFFERED_AGAIN_NS:
             recent.popleft()
         for some in core.granted:
+            life.uids[some.job] = some.uid
             for place in range(some.size):
                 held[some.job, some.first + place, some.fence + place] = some
 

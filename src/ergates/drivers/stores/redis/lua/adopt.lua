@@ -2,7 +2,8 @@
 -- A server that was restarted may have lost its last second. A worker says what it holds, and commits again what it committed lately:
 -- leases of tasks that went back are its own again under the same fence, commits whose lease stands are accepted now.
 --
--- The request: {worker, host, info or '', registered, who asks, number, held, commits}. Held is a list of {job, task, fence, attempt,
+-- The request: {worker, host, info or '', registered, who asks, number, held, commits, jobs}. Jobs are {number, uid}: a job that was
+-- forgotten may have left its number to another. Held is a list of {job, task, fence, attempt,
 -- pending}: `attempt` above 0 for one that was committed as that attempt; `pending` true for one whose commit is in the request
 -- `number`, which may have been carried out. The answer: {job, task, fence} of what is another's now, or at an end. A sixth place of `held`
 -- that is true names a member of a gang: where the server forgot that gang, nobody has it, and its members end.
@@ -23,6 +24,11 @@ if w[1] ~= 'live' and w[1] ~= 'condemned' then
   return S.finish(pack(taken))
 end
 local carried_out = w[3] == request[5] and tonumber(w[4]) >= request[6]
+
+local uids = {}
+for _, known in ipairs(request[9]) do
+  uids[known[1]] = known[2]
+end
 
 local function adopt(job, task, lease_fence, attempt)
   local state = S.read_state(job, task)
@@ -54,7 +60,7 @@ for _, about in ipairs(request[7]) do
     local stands = value and S.parse_lease(value) == lease_fence
     if about[6] then
       stands = stands or call('HEXISTS', P .. 'mem:' .. worker, about[1] .. ':' .. task .. ':' .. S.text(lease_fence)) == 1
-    elseif not stands and job and not value and task <= job.total then
+    elseif not stands and job and job.uid == uids[about[1]] and not value and task <= job.total then
       stands = adopt(job, task, lease_fence, about[4])
     end
     if not stands then
