@@ -194,7 +194,7 @@ def _told(classes: Sequence[_Class], live: tuple[WorkerStatus, ...], now_ns: int
     words = _busy(first, classes, tasks) if first.capable else _impossible(classes, tasks, live, now_ns, gangs)
     paths = sorted({path for each in classes for path in each.requirement.paths})
     if paths and first.resource in (NOTHING, "cpus"):
-        words += f" They need {_some(paths)}: only the workers know whether it is there."
+        words += f" {_form(tasks, 'It needs', 'They need')} {_some(paths)}: only the workers know whether it is there."
     return Blocked(
         tasks=tasks,
         resource=first.resource,
@@ -248,8 +248,9 @@ def _busy(first: _Class, classes: Sequence[_Class], tasks: int) -> str:
     nodes = f"{len(capable)} {_form(len(capable), 'node', 'nodes')} ({_some(_hosts(capable))})"
     waits = f"{_tasks(tasks)} {_waits(tasks)}"
     if resource == NOTHING:
-        turn = "their turn: nothing blocks them, unless their memory is predicted not to fit"
-        return f"{waits} for {turn}; {nodes} could take them."
+        its, it = _form(tasks, "its", "their"), _form(tasks, "it", "them")
+        turn = f"{its} turn: nothing blocks {it}, unless {its} memory is predicted not to fit"
+        return f"{waits} for {turn}; {nodes} could take {it}."
     if resource == "draining workers":
         return f"{waits} for other workers: {nodes} could hold them, but drain."
     if resource == "idle workers":
