@@ -133,6 +133,8 @@ def test_a_draining_worker_hands_its_seat_back(cluster: Cluster) -> None:
     seated = cluster.worker("-j", "1")
     eventually(lambda: (seat := store.assembling()) is not None and seat.taken == 1, "one seat is taken")
     assert b"1 of 2" in cluster("explain", "j2").out
+    for words in (("status", "j2"), ("status",), ("top", "--once")):
+        assert b"assembling 1 of 2" in cluster(*words).out, words
     seated.process.send_signal(signal.SIGTERM)
     assert seated.ended().code == 0
     left = store.assembling()

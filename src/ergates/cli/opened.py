@@ -124,7 +124,8 @@ def past_of(store: AnyStore, ledger: NamedLedger | None = None) -> Past:
 
 
 def work_phase(store: AnyStore, folder: Path) -> Callable[[JobStatus], str]:
-    """Says of jobs with work left whether somebody does it: `running`, `waiting` (workers are there, busy) or `stopped`.
+    """Says of jobs with work left whether somebody does it: `running`, `waiting` (workers are there, busy) or `stopped`;
+    `assembling 1 of 3` where nothing runs yet but a gang of it takes its seats.
 
     The cluster's workers are looked at once, when the first job is asked about.
     """
@@ -135,10 +136,17 @@ def work_phase(store: AnyStore, folder: Path) -> Callable[[JobStatus], str]:
     def attended() -> bool:
         return any(worker.standing == "live" for worker in store.workers())
 
+    assembling = cache(store.assembling)
+
     def phase(status: JobStatus) -> str:
         if not attended():
             return "stopped"
-        return "running" if status.counts.get("leased", 0) else "waiting"
+        if status.counts.get("leased", 0):
+            return "running"
+        seat = assembling()
+        if seat is None or seat.job != status.id or not seat.taken:
+            return "waiting"
+        return f"assembling {seat.taken} of {seat.size}"
 
     return phase
 

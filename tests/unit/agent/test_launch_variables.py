@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ergates.agent.launches import LaunchBuilder
+from ergates.cluster.gang import GangSeat, role_of
 from ergates.cluster.job import JobSpec
 from ergates.cluster.task import Alternative, JobId, Requirement, TaskId, TaskSpec
 from ergates.taskqueue.node_events import StartAttempt
@@ -21,6 +22,26 @@ def told(requirement: Requirement, **start: object) -> tuple[dict[str, str], int
     given = dict(launch.env_changes)
     assert (given.pop("ERG_TASK_ID"), given.pop("ERG_ATTEMPT"), given.pop("MINE")) == ("3", "2", "1")
     return given, launch.cpus_milli
+
+
+def test_a_gangs_member_is_told_who_it_is_and_runs_the_command_of_its_role() -> None:
+    roles = (("server", 1), ("client", 2))
+    spec = TaskSpec(
+        command="client", requirement=Requirement(nodes=3, roles=roles), role_commands=(("server", "serve -p 1"),)
+    )
+    found = []
+    for rank in (0, 2):
+        seat = GangSeat(rank=rank, size=3, role=role_of(roles, rank), hosts=("a", "b", "c"))
+        lease = Lease(job=JobId("j1"), task=TaskId(3), fence=9, attempt=2, spec=spec, past=PastFailures(), gang=seat)
+        builder = LaunchBuilder("j1", JobSpec(key="k"), Nanoseconds(0), base_env={})
+        found.append(builder.build(lease, StartAttempt(key=("j1", 3, 9))))
+    assert [launch.argv for launch in found] == [("serve", "-p", "1"), ("client",)]
+    told = [{name: value for name, value in launch.env_changes.items() if "GANG" in name} for launch in found]
+    shared = {"ERG_GANG_ID": "j1.3.2", "ERG_GANG_SIZE": "3", "ERG_GANG_HOSTS": "a,b,c"}
+    assert told == [
+        {**shared, "ERG_GANG_RANK": "0", "ERG_GANG_ROLE": "server"},
+        {**shared, "ERG_GANG_RANK": "2", "ERG_GANG_ROLE": "client"},
+    ]
 
 
 def test_a_plain_task_is_told_nothing_more() -> None:
