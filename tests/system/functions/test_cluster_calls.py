@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,37 @@ def test_an_executor_survives_its_server(tmp_path: Path) -> None:
         finally:
             os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
+
+
+def test_calls_that_a_server_forgot_with_its_last_second_are_sent_again(tmp_path: Path) -> None:
+    log, worker = tmp_path / "redis" / "appendonlydir", None
+    log.parent.mkdir()
+    with PrivateRedis(log.parent, "--appendfsync", "always") as own:
+        named = f"unix://{own.socket}"
+        with ergates.ClusterExecutor(named) as executor:
+            store = RedisStore(own.client)
+
+            def sent(total: int) -> None:
+                while store.jobs()[0].total < total:
+                    time.sleep(0.02)
+
+            futures = [executor.submit(pow, 0, 2)]
+            sent(1)
+            shutil.copytree(log, tmp_path / "before")
+            futures += [executor.submit(pow, number, 2) for number in range(1, 20)]
+            sent(20)
+            own.kill()
+            shutil.rmtree(log)
+            shutil.copytree(tmp_path / "before", log)
+            own.start()
+            futures += [executor.submit(pow, number, 2) for number in range(20, 30)]
+            worker = start_worker(named, tmp_path / "state")
+            try:
+                assert [future.result(60) for future in futures] == [number**2 for number in range(30)]
+            finally:
+                store.close()
+                os.killpg(worker.pid, signal.SIGKILL)
+                worker.wait()
 
 
 def test_futures_that_were_not_sent_can_be_cancelled(tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ class Listening:
     def store_is_full(self, error: StoreFullError) -> None:
         self.said.append(f"full: {error}")
 
+    def store_has_room(self) -> None:
+        self.said.append("room")
+
     def store_is_away(self, words: str) -> None:
         self.said.append("away" if words else "back")
 
@@ -185,6 +188,7 @@ def test_a_full_store_is_asked_again_after_a_second(side: Side, clock: ManualClo
     side.store.error = None
     side.turn(SECOND_NS)
     assert side.store.status(J1).counts["done"] == 1
+    assert side.heard.said == ["full: no room", "room"]
 
 
 def test_other_errors_of_the_store_end_the_worker(side: Side) -> None:

@@ -18,7 +18,7 @@ from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.controller.controller import Controller
 from ergates.controller.metrics import MetricsServer, Sources, listen_address
-from ergates.controller.reap import REAP_NS, Reaper, reaping_member
+from ergates.controller.reap import AFTER_TROUBLE_NS, REAP_NS, Reaper, reaping_member
 from ergates.controller.watch import LOOK_NS, Watch
 from ergates.drivers.ledgers.drain import SAY_AGAIN_NS, Drainer
 from ergates.drivers.ledgers.sqlite_ledger import SqliteLedger
@@ -26,7 +26,7 @@ from ergates.drivers.stores.sqlite import SqliteStore
 from ergates.drivers.stores.sqlite_report import SqliteReport
 from ergates.errors import StoreError, StoreFullError, StoreUnavailableError, UsageError
 from ergates.taskqueue.ledger import DrainBatch, LedgerJob, LedgerRow
-from ergates.taskqueue.store import Want
+from ergates.taskqueue.store import Lease, Want
 from ergates.units import SECOND_NS, Bytes, MilliCpus, Nanoseconds
 
 START = 1_700_000_000 * SECOND_NS
@@ -147,6 +147,32 @@ def test_tasks_of_a_silent_worker_go_back(clock: ManualClock, tmp_path: Path) ->
     assert standings == {"w": "reaped", "controller-1": "left"}
     assert reaper.due_ns == clock.now_ns() + REAP_NS
     assert reaper.reap() == 0
+    store.close()
+
+
+def test_what_a_late_answer_says_of_the_absent_is_not_believed(clock: ManualClock, tmp_path: Path) -> None:
+    """The server stood still: beats of workers that live may have waited behind our question."""
+
+    class Slow(SqliteStore):
+        takes_ns = 2 * SECOND_NS
+
+        def expired(self, now_ns: Nanoseconds, live_boot_id: str = "") -> tuple[Lease, ...]:
+            clock.advance(self.takes_ns)
+            return super().expired(now_ns, live_boot_id)
+
+    store, said = Slow(tmp_path / "queue.sqlite"), list[str]()
+    job = store.submit(JobSpec(key="k"), [TaskSpec(command="echo")], clock.now_ns()).id
+    store.register(member("w1"), clock.now_ns())
+    (offer,) = store.exchange("w1", [], [], clock.now_ns()).offers
+    want = Want(job=offer.job, class_id=offer.class_id, priority=offer.priority, count=1)
+    assert len(store.exchange("w1", [], [want], clock.now_ns()).leases) == 1
+    clock.advance(3600 * SECOND_NS)
+    reaper = Reaper(store, clock, reaping_member("c", clock), said.append)
+    assert reaper.reap() == 0 and "answer was late" in said[0]
+    assert store.status(job).counts["leased"] == 1
+    assert reaper.due_ns - clock.now_ns() == AFTER_TROUBLE_NS
+    store.takes_ns = 0
+    assert reaper.reap() == 1
     store.close()
 
 
