@@ -100,7 +100,7 @@ def check(made: World, seed: int) -> Counter[str]:
     return Counter(attempt.outcome.value for _, _, attempt in rows)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(4))
 def test_gangs_of_all_sizes_come_and_go(seed: int) -> None:
     made = world(seed, faults=False)
     assert made.run(HOUR_NS), f"seed {seed}: {made.store.status(made.job).counts}"
@@ -109,7 +109,7 @@ def test_gangs_of_all_sizes_come_and_go(seed: int) -> None:
     assert outcomes == {"succeeded": 40 - failing, "failed": 2 * failing}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(16))
 def test_deaths_leave_no_part_of_a_gang_and_nothing_waits_for_ever(seed: int) -> None:
     made = world(seed, faults=True)
     assert made.run(HOUR_NS), f"seed {seed}: {made.store.status(made.job).counts}"
