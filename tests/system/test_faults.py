@@ -105,7 +105,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(erg: Erg, mounted: Path) 
     ballast.unlink()
     end = ended(running)
     assert end.code == 0, end
-    assert "room again" in end.err
+    assert "going on" in end.err
     erg.check_ledger(21, state="small/state")
     assert erg.jobs("--state", "small/state")[0]["outcomes"] == {"disk_full": 1, "succeeded": 21}
     for number, letter in enumerate(letters, 1):

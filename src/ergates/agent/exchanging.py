@@ -39,6 +39,8 @@ FULL_RETRY_NS = SECOND_NS
 LATE_NS = SECOND_NS
 """An answer that took so long says that the server, or we, stood still: beats of others may have waited behind our question."""
 NEVER_NS = 1 << 62
+GENERATION_BITS = 32
+"""Above these a fence holds the generation: it grows with every other server process (drivers/stores/redis)."""
 
 
 class Store(Exchanger, Reader, History, Protocol):
@@ -144,6 +146,7 @@ class Exchanging:
         self._unfit, self._learned, self._peers = unfit, learned, peers
         self._random = random.Random(f"{info.id}/backoff")
         self.specs: dict[JobId, JobSpec] = {}
+        self._generation, self._fresh = 0, set[JobId]()  # the jobs whose specs were read from this server process
         """Of every job whose leases were handed to the worker."""
         self.wants: tuple[Want, ...] = ()
         self.open_tasks: int | None = None
@@ -256,6 +259,7 @@ class Exchanging:
             answer = self._store.exchange(
                 self._info.id, commits, wants, now, self._jobs, unfit=unfit, load=load, orders_seen=orders_seen
             )
+            self._notice_generation(answer.leases)
             return answer, self._specs_of(needed | {lease.job for lease in answer.leases})
 
         def failed(error: StoreError) -> None:
@@ -265,11 +269,17 @@ class Exchanging:
 
         self._link.ask(call, self._exchanged, failed)
 
+    def _notice_generation(self, leases: Sequence[Lease]) -> None:
+        """Fences of a new generation: another server process, which may have forgotten a job and given its number anew."""
+        newest = max((lease.fence >> GENERATION_BITS for lease in leases), default=0)
+        if newest > self._generation:
+            self._generation, self._fresh = newest, set()
+
     def _specs_of(self, jobs: set[JobId]) -> dict[JobId, JobSpec]:
         """In the store's thread. What is leased is leased: a store that goes away in between is asked again later."""
         found: dict[JobId, JobSpec] = {}
         for job in jobs:
-            if job not in self.specs:
+            if job not in self._fresh:
                 try:
                     found[job] = self._store.spec(job)
                 except StoreUnavailableError:
@@ -294,6 +304,7 @@ class Exchanging:
         self._heard()
         leases, specs = found
         self.specs |= specs
+        self._fresh |= specs.keys()
         if self._rhythm.announced and self._clock.now_ns() - asked_ns > LATE_NS:
             self._reap_later()
             return
@@ -320,6 +331,7 @@ class Exchanging:
         answer, specs = answered
         self._heard()
         self.specs |= specs
+        self._fresh |= specs.keys()
         if answer.stale:
             self._outbox, self._sent, self._unspecified, self.wants = [], [], [], ()
             self.registered = self._readmitted = False

@@ -37,7 +37,7 @@ class LaunchBuilders:
     def of(self, job: str, spec: JobSpec) -> LaunchBuilder:
         """The builder of one job."""
         builder = self._builders.get(job)
-        if builder is None:
+        if builder is None or builder.spec is not spec:
             builder = self._builders[job] = LaunchBuilder(job, spec, self._grace_ns, self._worker_id)
             if len(self._builders) > _JOBS_KEPT:
                 self._builders.popitem(last=False)
@@ -58,7 +58,7 @@ class LaunchBuilder:
         base_env: Mapping[str, str] | None = None,
     ) -> None:
         self._job = job
-        self._spec = spec
+        self.spec = spec
         self._grace_ns = grace_ns
         base = os.environ if base_env is None else base_env
         shared = {**spec.env, "ERG_JOB": job, "ERG_JOB_ID": job, "ERG_WORKER": worker_id}
@@ -96,7 +96,7 @@ class LaunchBuilder:
             argv=() if task.kind == "python" else argv_of(command),
             env=self._container_env if task.kind == "container" else self._env,
             env_changes=changes,
-            cwd=os.path.join(work, task.cwd or "") if work else task.cwd or self._spec.cwd or "/",
+            cwd=os.path.join(work, task.cwd or "") if work else task.cwd or self.spec.cwd or "/",
             stdin_data=task.stdin.data if task.stdin else None,
             stdin_path=task.stdin.path if task.stdin else None,
             time_limit_ns=task.time_limit_ns,
