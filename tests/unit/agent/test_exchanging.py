@@ -306,3 +306,15 @@ def test_a_near_store_is_looked_at_often(store: UnsteadyStore, clock: ManualCloc
     side.turn()
     side.turn()
     assert side.talk.due_ns(idle=True) - clock.now_ns() == 200_000_000
+
+
+def test_another_server_process_may_have_given_a_job_number_anew(side: Side, store: UnsteadyStore) -> None:
+    """It forgot `j1`, and the `j1` of now is another job: its tasks must not run in the old one's directory."""
+    leased(side, 1)
+    assert side.talk.specs[J1].cwd == ""
+    store._jobs[J1].spec = JobSpec(key="other", cwd="/elsewhere")
+    leased(side, 1)
+    assert side.talk.specs[J1].cwd == "", "what was submitted is read once from one server process"
+    store._shared.fence = 1 << 32
+    leased(side, 1)
+    assert side.talk.specs[J1].cwd == "/elsewhere"
