@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import hiredis
@@ -24,6 +26,7 @@ from ergates.errors import StoreError
 MAJOR_MIN = 7
 ANSWER_LATE_S = 10
 RECEIVE_BYTES = 256 * 1024
+_LINGER_NOT = struct.pack("ii", 1, 0)
 Arg = bytes | str | int | float
 
 
@@ -155,9 +158,17 @@ class RedisConnection:
             answer = reader.gets()
         return answer
 
+    def _unsay(self) -> None:
+        """What was said and has not arrived yet shall not arrive later: the kernel would go on sending after the close."""
+        if self._socket is not None and not isinstance(self._raw, redis.UnixDomainSocketConnection):
+            with suppress(OSError):  # it is closed already
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+                self._socket.close()
+
     def _failed(self, error: Exception) -> Exception:
         found = in_words(error, self.where)
         if not isinstance(error, ResponseError) or type(found) is not StoreError:
+            self._unsay()
             self.close()  # also after READONLY and the like: the next call looks for the master again
         return found
 
