@@ -17,6 +17,8 @@ from ergates.cli.run_options import machine_options
 
 if TYPE_CHECKING:
     from ergates.agent.cluster_worker import ClusterSettings
+    from ergates.cli.ledger_option import NamedLedger
+    from ergates.drivers.ledgers.address import LedgerAddress
 
 _WHY = {
     "drained": "told to stop: what ran was let end",
@@ -86,11 +88,11 @@ def command(as_json: bool, **options: Any) -> int:
         else:
             stream = stack.enter_context(open("/dev/null", "w")) if options["quiet"] else sys.stderr
         log = WorkerLog(stream, clock, attempts=bool(options["log"]))
-        if options["ledger"] is not None:
+        ledger = _ledger_to_fill(options["ledger"])
+        if ledger is not None:
             from ergates.agent.ledger_thread import LedgerThread
             from ergates.drivers.ledgers.open_ledger import open_ledger
 
-            ledger = options["ledger"].address()
             drains = LedgerThread(
                 store,
                 lambda: open_ledger(ledger, wait=True),
@@ -99,7 +101,6 @@ def command(as_json: bool, **options: Any) -> int:
                 lambda text: log.say("ledger", what=text),
             )
             stack.callback(drains.close)
-        _hide_secrets_from_tasks()
         why = run_cluster_worker(store, settings, log)
     if as_json:
         from ergates.cli.json_output import print_json
@@ -117,6 +118,14 @@ def _hide_secrets_from_tasks() -> None:
         user, at, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
         if (at and ":" in user) or "password=" in os.environ.get(name, ""):
             del os.environ[name]
+
+
+def _ledger_to_fill(named: NamedLedger | None) -> LedgerAddress | None:
+    """A file that only the environment names is this machine's, to look into: a worker would scatter records over machines."""
+    if named is None:
+        return None
+    address = named.address()
+    return None if named.from_environment and address.path is not None else address
 
 
 def _settings(options: dict[str, Any], jobs: tuple[Any, ...], now_ns: int) -> ClusterSettings:
