@@ -101,6 +101,7 @@ def command(as_json: bool, **options: Any) -> int:
                 lambda text: log.say("ledger", what=text),
             )
             stack.callback(drains.close)
+        _hide_secrets_from_tasks()
         why = run_cluster_worker(store, settings, log)
     if as_json:
         from ergates.cli.json_output import print_json
