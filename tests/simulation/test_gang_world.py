@@ -30,10 +30,11 @@ ALONE_NS = 3 * (LEASE_NS + REAP_NS) + GRACE_NS + 10 * ASK_AGAIN_NS + TICK_NS
 
 
 def gangs_and_others(seed: int) -> Scenario:
-    """Forty tasks: a third are gangs of two to five, some of which have a member that fails."""
+    """Forty tasks: a third are gangs of two to five, some of which have a member that fails; the first gang takes long."""
     rng = random.Random(f"{seed}/gangs")
-    tasks = []
-    for number in range(1, 41):
+    whole = Requirement(cpus_milli=MilliCpus(1000), nodes=3)
+    tasks = [_task("long", rng, whole, fails=False, priority=5, seconds=150)]
+    for number in range(2, 41):
         nodes = rng.choice((2, 3, 4, 5)) if rng.random() < 0.35 else 1
         needed = Requirement(cpus_milli=MilliCpus(rng.choice((500, 1000, 2000))), nodes=nodes)
         made = _task(f"run {number}", rng, needed, fails=rng.random() < 0.1, priority=rng.randrange(2))
@@ -42,8 +43,10 @@ def gangs_and_others(seed: int) -> Scenario:
     return Scenario(name="gangs", tasks=tuple(tasks), nodes=(node(2, 1024 * MIB),) * NODES, limits=limits)
 
 
-def _task(command: str, rng: random.Random, needed: Requirement, *, fails: bool, priority: int) -> SimulatedTask:
-    curve = level(rng, rng.uniform(20e6, 60e6), rng.uniform(0.2, 8))
+def _task(
+    command: str, rng: random.Random, needed: Requirement, *, fails: bool, priority: int, seconds: float = 0
+) -> SimulatedTask:
+    curve = level(rng, rng.uniform(20e6, 60e6), seconds or rng.uniform(0.2, 8))
     return SimulatedTask(
         spec=TaskSpec(command=command, requirement=needed, priority=priority),
         behaviour=TaskBehaviour(curve=curve, cpus=needed.cpus_milli / 1000, exit_code=1 if fails else 0),
