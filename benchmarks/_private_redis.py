@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import redis
 
 
 @contextmanager
@@ -17,13 +22,24 @@ def private_redis(*, persistent: bool = True) -> Iterator[Path]:
         command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", name, "--save", ""]
         if persistent:
             command += ["--appendonly", "yes", "--appendfsync", "everysec"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 if "eady to accept connections" in line:
                     break
-            yield socket
-        finally:
-            process.kill()
-            process.wait()
+            drain = threading.Thread(target=process.stdout.read)  # a full pipe would stop it
+            drain.start()
+            try:
+                yield socket
+            finally:
+                process.kill()
+                drain.join()
+
+
+def client_of(socket: Path) -> redis.Redis:
+    """A client that waits as long as a benchmark may take, and retries nothing."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis(unix_socket_path=str(socket), socket_timeout=60, retry=Retry(NoBackoff(), 0), protocol=2)

@@ -10,15 +10,13 @@ socket and log included; `client_us` that of this process: together they tell a 
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import redis
+from _private_redis import client_of, private_redis
 from _record import Bar, argument_parser, finish, machine_facts
-from _redis_server import client_of, private_redis
 
 from ergates.clock import SystemClock
 from ergates.cluster.attempt import Attempt, Outcome
@@ -143,7 +141,7 @@ def main() -> None:
         note(f"server_us_{name}", cost.server_us)
 
     for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as folder, private_redis(Path(folder)) as socket:
+        with private_redis() as socket:
             client = client_of(socket)
             store = RedisStore(lambda: client_of(socket))
             empty, begun = used_bytes(client), time.perf_counter()
@@ -161,7 +159,7 @@ def main() -> None:
                 note_cost(f"batch_{batch}_beside_failed", cost)
             store.close()
             client.close()
-    with tempfile.TemporaryDirectory() as folder, private_redis(Path(folder)) as socket:
+    with private_redis() as socket:
         client, store = client_of(socket), RedisStore(lambda: client_of(socket))
         empty = used_bytes(client)
         store.submit(JobSpec(key="many"), short_commands(options.waiting), clock.now_ns())

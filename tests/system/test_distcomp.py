@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from erg_rig import Erg
+from redis_server import PrivateRedis
 
 TASKS = """\
 # type:priority:min_dram_gb:min_cpu:command
@@ -104,24 +104,10 @@ def test_a_bad_line_loads_nothing(erg: Erg) -> None:
 @pytest.fixture
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Redis such as distComp's."""
-    import redis
-
-    folder = tmp_path_factory.mktemp("manager")
-    socket = folder / "redis.sock"
-    process = subprocess.Popen(
-        ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "ready to accept connections" in line.lower():
-            break
-    client = redis.Redis(unix_socket_path=str(socket))
-    yield client
-    client.close()
-    process.kill()
-    process.communicate()
+    with PrivateRedis(tmp_path_factory.mktemp("manager")) as server:
+        client = server.client()
+        yield client
+        client.close()
 
 
 def url_of(manager: Any) -> str:

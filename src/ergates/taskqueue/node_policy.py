@@ -56,7 +56,6 @@ from ergates.units import Bytes, Nanoseconds, format_bytes
 OOM_ORDER_AFTER_NS = 200_000_000
 """Younger attempts are not ordered: most are gone before the order is written."""
 FORECAST_EVERY_NS = 50_000_000
-FIRST_SAMPLE_NS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,6 @@ from ergates.drivers.stores.private_files import (
     USER,
     ServerSettings,
     configuration,
-    is_loopback,
     make_certificate,
     users,
 )
@@ -353,11 +352,6 @@ def _lives(record: ServerRecord) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return fields[0] not in ("Z", "X") and int(fields[19]) == record.pid_start_ticks
-
-
-def advertised(listen: str) -> str:
-    """What other machines may call a server that listens on every address."""
-    return os.uname().nodename if not is_loopback(listen) else listen
 
 
 def _free_port() -> int:
