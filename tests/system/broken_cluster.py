@@ -21,7 +21,7 @@ from pathlib import Path
 
 import redis
 from erg_rig import PATIENCE_S, Erg, eventually
-from redis_rig import Server, serving
+from redis_server import Server, serving
 
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobSpec, RetryLimits

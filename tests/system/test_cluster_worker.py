@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 from erg_rig import PATIENCE_S, Ended, Erg, ended, eventually
-from redis_rig import Server, serving
+from redis_server import Server, serving
 
 from ergates.cluster.attempt import Outcome
 from ergates.cluster.task import JobId

@@ -14,7 +14,7 @@ from pathlib import Path
 import hiredis
 import pytest
 from click.testing import CliRunner
-from redis_rig import Server, free_port, serving
+from redis_server import Server, free_port, serving
 
 from ergates.cli.main import cli
 from ergates.drivers.stores.address import store_address

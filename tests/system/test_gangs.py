@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 from erg_rig import Erg, ended, eventually
-from redis_rig import free_port
+from redis_server import free_port
 from test_cluster_worker import J1, Cluster
 
 from ergates.cluster.attempt import Outcome

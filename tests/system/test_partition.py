@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from erg_rig import Erg, eventually
-from redis_rig import Server, serving
+from redis_server import Server, serving
 from ssh_rig import SshHost, SshLan, run
 
 from ergates.clock import SystemClock

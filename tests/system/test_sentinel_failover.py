@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 from erg_rig import eventually
-from redis_rig import Server, watched_pair
+from redis_server import Server, watched_pair
 
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.job import JobSpec

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from erg_rig import Erg
-from redis_rig import Server, free_port, serving
+from redis_server import Server, free_port, serving
 
 from ergates.cli.command_table import SECTIONS
 
