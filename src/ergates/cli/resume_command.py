@@ -8,7 +8,19 @@ import click
 
 _OF_THIS_RUN = frozenset(
     {
-        *("jobs", "cpus", "memory", "memory_policy", "resource", "pin", "price", "halt", "node_label", "grace", "cgroups"),
+        *(
+            "jobs",
+            "cpus",
+            "memory",
+            "memory_policy",
+            "resource",
+            "pin",
+            "price",
+            "halt",
+            "node_label",
+            "grace",
+            "cgroups",
+        ),
         *("container_engine", "output", "group", "keep_order", "line_buffer", "tag", "joblog", "quiet"),
         *("no_progress", "state_dir", "store_url", "as_json"),
     }

@@ -312,7 +312,7 @@ class Roster(Protocol):
 
 
 class HeldTask(Struct, frozen=True, kw_only=True):
-    """A task that a worker holds: it runs, or is about to. `since_ns` is when it was leased, None where the store does not say."""
+    """A task that a worker holds: it runs, or is about to. `since_ns`: when it was leased, None where the store keeps no time."""
 
     job: JobId
     task: TaskId
@@ -370,9 +370,7 @@ def edited(spec: TaskSpec, changes: Changes) -> TaskSpec:
 class Editor(Protocol):
     """Changing what waits, and adding to open jobs."""
 
-    def extend(
-        self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, first: TaskId | None = None
-    ) -> int:
+    def extend(self, job: JobId, tasks: Iterable[TaskSpec], now_ns: Nanoseconds, *, first: TaskId | None = None) -> int:
         """Add tasks to an open job, atomically; returns how many tasks it has now.
 
         `first` is the number the first of them must get: who names new tasks in `after` has to know it.
