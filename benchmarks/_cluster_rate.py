@@ -15,8 +15,8 @@ import ergates
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobSpec
 from ergates.cluster.task import TaskSpec
-from ergates.drivers.stores.address import store_address
 from ergates.drivers.stores.open_cluster import open_cluster_store
+from ergates.drivers.stores.store_file import store_address
 
 WARM = 200
 

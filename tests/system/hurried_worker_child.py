@@ -13,10 +13,10 @@ from ergates.agent.exchanging import Rhythm
 from ergates.agent.settings import RunSettings
 from ergates.agent.worker_log import WorkerLog
 from ergates.clock import SystemClock
-from ergates.drivers.stores.address import store_address
 from ergates.drivers.stores.first_contact import check_server
 from ergates.drivers.stores.open_cluster import client_factory
 from ergates.drivers.stores.redis.store import RedisStore
+from ergates.drivers.stores.store_file import store_address
 from ergates.errors import ErgatesError
 from ergates.units import SECOND_NS
 

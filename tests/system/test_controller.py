@@ -46,7 +46,7 @@ from ergates.clock import SystemClock
 from ergates.controller.build_controller import built_controller
 from ergates.drivers.ledgers.address import ledger_address
 from ergates.drivers.ledgers.open_ledger import open_ledger
-from ergates.drivers.stores.address import store_address
+from ergates.drivers.stores.store_file import store_address
 from ergates.drivers.stores.open_cluster import open_cluster_store
 
 store = open_cluster_store(store_address(sys.argv[1]))

@@ -18,9 +18,9 @@ from ergates.cluster.job import JobSpec
 from ergates.cluster.node import NodeCapacity, WorkerInfo
 from ergates.cluster.task import TaskSpec
 from ergates.drivers.machine import boot_id, pid_start_ticks
-from ergates.drivers.stores.address import store_address
 from ergates.drivers.stores.open_cluster import client_factory, open_cluster_store
 from ergates.drivers.stores.redis.store import RedisStore
+from ergates.drivers.stores.store_file import store_address
 from ergates.taskqueue.store import Lease, Want
 from ergates.units import GIB, Bytes, MilliCpus, Nanoseconds
 

@@ -17,10 +17,9 @@ from click.testing import CliRunner
 from redis_server import Server, free_port, serving
 
 from ergates.cli.main import cli
-from ergates.drivers.stores.address import store_address
 from ergates.drivers.stores.first_contact import check_server
 from ergates.drivers.stores.open_cluster import client_factory
-from ergates.drivers.stores.store_file import write_private
+from ergates.drivers.stores.store_file import store_address, write_private
 from ergates.errors import ErgatesError, StoreError, StoreUnavailableError
 
 pytestmark = pytest.mark.needs("redis")

@@ -23,9 +23,9 @@ from ergates.clock import SystemClock
 from ergates.cluster.attempt import Outcome
 from ergates.cluster.job import JobSpec
 from ergates.cluster.task import TaskSpec
-from ergates.drivers.stores.address import store_address
 from ergates.drivers.stores.open_cluster import open_cluster_store
 from ergates.drivers.stores.redis.store import RedisStore
+from ergates.drivers.stores.store_file import store_address
 
 pytestmark = [pytest.mark.needs("redis", "netns", "sshd"), pytest.mark.system]
 CHILD = str(Path(__file__).parent / "hurried_worker_child.py")

@@ -47,7 +47,7 @@ def named_store() -> StoreAddress | None:
         said = default_store()
     if said is None or said[0] in ("", EMBEDDED):
         return None
-    from ergates.drivers.stores.address import store_address
+    from ergates.drivers.stores.store_file import store_address
 
     text, origin = said
     return store_address(text, origin=origin, in_argument=origin != "ERGATES_STORE")

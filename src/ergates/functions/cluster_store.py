@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ergates.drivers.stores.address import store_address
 from ergates.drivers.stores.open_cluster import open_cluster_store
 from ergates.drivers.stores.redis.store import RedisStore
+from ergates.drivers.stores.store_file import store_address
 from ergates.errors import UsageError
 from ergates.functions.errors import CallNotSentError
 from ergates.functions.serialise import dump_function, name_of

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ergates.drivers.stores.address import StoreAddress, parse_url, store_address
-from ergates.drivers.stores.store_file import read_store_file, store_file_text, write_private
+from ergates.drivers.stores.address import StoreAddress, parse_url
+from ergates.drivers.stores.store_file import read_store_file, store_address, store_file_text, write_private
 from ergates.errors import UsageError
 
 SECRET = "s3cr:t/@?#"

@@ -25,6 +25,28 @@ _FIELDS = (
 )  # fmt: skip
 
 
+def store_address(
+    text: str, *, origin: str = "--store", in_argument: bool = True, env: Mapping[str, str] | None = None
+) -> StoreAddress:
+    """What a URL or the path of a store file means, with the password that belongs to it.
+
+    Args:
+        text: what the user gave.
+        origin: where they gave it, for messages.
+        in_argument: whether others can read `text`, so that it must hold no password.
+        env: the environment; None is this process's.
+
+    Raises:
+        UsageError: neither a URL nor a store file, a password where others see it, a file others can read.
+    """
+    env = os.environ if env is None else env
+    if "://" in text:
+        address = parse_url(text, origin=origin, may_hold_password=not in_argument)
+    else:
+        address = read_store_file(text, origin=origin)
+    return address if address.password else replace(address, password=environment_password(env))
+
+
 def read_store_file(path: str | Path, *, origin: str = "--store") -> StoreAddress:
     """Read one.
 

@@ -13,7 +13,8 @@ import pytest
 from ergates.drivers.placers.slurm_array import Pool
 from ergates.drivers.placers.slurm_pool import UNCONFIRMED_NS, PoolFolder
 from ergates.drivers.placers.slurm_records import SlurmAllocation
-from ergates.drivers.stores.address import StoreAddress, store_address
+from ergates.drivers.stores.address import StoreAddress
+from ergates.drivers.stores.store_file import store_address
 from ergates.errors import UsageError
 from ergates.units import Nanoseconds
 
