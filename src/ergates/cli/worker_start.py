@@ -73,12 +73,13 @@ def command(as_json: bool, **options: Any) -> int:
     from ergates.cli.opened import named_store
     from ergates.cli.opened_cluster import opened_cluster
     from ergates.clock import SystemClock
+    from ergates.drivers.stores.trust import is_guarded
 
     clock = SystemClock()
     with ExitStack() as stack:
         store = stack.enter_context(opened_cluster())
         address = named_store()
-        trusted = address is not None and address.authenticated
+        trusted = address is not None and is_guarded(address)
         if not trusted and not options["quiet"]:
             click.echo(_OPEN_STORE, err=True)
         jobs = tuple(choose_job(store, job).id for job in options["served"])

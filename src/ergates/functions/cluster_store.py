@@ -12,6 +12,7 @@ from typing import Any
 from ergates.drivers.stores.open_cluster import open_cluster_store
 from ergates.drivers.stores.redis.store import RedisStore
 from ergates.drivers.stores.store_file import store_address
+from ergates.drivers.stores.trust import is_guarded
 from ergates.errors import UsageError
 from ergates.functions.errors import CallNotSentError
 from ergates.functions.serialise import dump_function, name_of
@@ -29,12 +30,17 @@ def open_trusted_store(named: str) -> RedisStore:
         StoreError: the store cannot be reached.
     """
     address = store_address(named, origin="store=")
+    open_to_all = UsageError(
+        f"store={address}: functions and results are pickles, so only a store with a password will do\n"
+        "  hint: `erg store up` makes one; name its file, .ergates/store.toml"
+    )
     if not address.authenticated:
-        raise UsageError(
-            f"store={address}: functions and results are pickles, so only a store with a password will do\n"
-            "  hint: `erg store up` makes one; name its file, .ergates/store.toml"
-        )
-    return open_cluster_store(address)
+        raise open_to_all
+    store = open_cluster_store(address)
+    if not is_guarded(address):
+        store.close()
+        raise open_to_all
+    return store
 
 
 def carried_function(function: Callable[..., Any]) -> bytes:

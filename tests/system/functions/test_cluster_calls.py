@@ -15,7 +15,7 @@ from pathlib import Path
 
 import joblib  # type: ignore[import-untyped]
 import pytest
-from redis_server import PrivateRedis, free_port
+from redis_server import PrivateRedis, free_port, serving
 
 import ergates
 from ergates.clock import SystemClock
@@ -23,6 +23,8 @@ from ergates.cluster.attempt import Outcome
 from ergates.cluster.job import JobSpec
 from ergates.cluster.task import TaskId, TaskSpec
 from ergates.drivers.stores.redis.store import RedisStore
+from ergates.drivers.stores.store_file import store_address
+from ergates.drivers.stores.trust import is_guarded
 from ergates.errors import ErgatesError, UsageError
 from ergates.functions.errors import CallNotSentError, CallTimedOutError, WorkerDiedError
 from ergates.functions.joblib_backend import register
@@ -152,6 +154,27 @@ def test_a_named_job_goes_on_where_it_stopped(url: str, tmp_path: Path) -> None:
 def test_pickles_need_a_store_with_a_password(server: PrivateRedis) -> None:
     with pytest.raises(UsageError, match="only a store with a password"):
         ergates.map(str, [1], store="redis://127.0.0.1:1")
+
+
+def test_a_password_that_nobody_asks_for_guards_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A server without one takes any."""
+    with serving(tmp_path / "open", "save ''") as server:
+        monkeypatch.setenv("ERGATES_STORE", "")
+        monkeypatch.setenv("ERGATES_STORE_PASSWORD", "anything")
+        with pytest.raises(ErgatesError):
+            ergates.map(str, [1], store=f"redis://default@127.0.0.1:{server.port}")
+    with serving(tmp_path / "closed", "save ''", "requirepass secret") as server:
+        monkeypatch.setenv("ERGATES_STORE_PASSWORD", "secret")
+        assert is_guarded(store_address(server.url))
+
+
+def test_a_socket_that_others_may_write_guards_nothing(server: PrivateRedis) -> None:
+    address = store_address(f"unix://{server.socket}")
+    assert is_guarded(address)
+    server.socket.parent.chmod(0o755)
+    server.socket.chmod(0o777)
+    assert not is_guarded(address)
+    server.socket.chmod(0o700)
 
 
 def test_what_cannot_be_sent_leaves_no_job(url: str, server: PrivateRedis) -> None:
