@@ -14,7 +14,7 @@ from ergates.cluster.task import TaskId
 from ergates.drivers.ledgers.sqlite_ledger import SqliteLedger
 from ergates.drivers.stores.redis.store import RedisStore
 from ergates.functions.ended_calls import EndedCalls
-from ergates.taskqueue.draining import drain_some
+from ergates.taskqueue.draining import move
 from ergates.taskqueue.store import Failed, PastFailures, Returned, TaskView
 from ergates.units import Nanoseconds
 
@@ -50,7 +50,7 @@ def test_of_tries_that_were_drained_together_the_last_counts(
     fail_then(store, succeed=True)
     path = tmp_path / "ledger.sqlite"
     ledger = SqliteLedger(path)
-    assert drain_some(store, ledger) == 2
+    assert move(store.undrained(500), store, ledger) == 2
     ledger.close()
     monkeypatch.setenv("ERGATES_LEDGER", str(path))
     calls = EndedCalls(store, job)

@@ -29,7 +29,6 @@ from ergates.drivers import machine
 from ergates.drivers.ledgers.joined import JoinedReader
 from ergates.drivers.ledgers.open_ledger import OpenLedger, open_ledger
 from ergates.drivers.stores.redis.store import RedisStore
-from ergates.taskqueue.draining import drain_some
 from ergates.taskqueue.ledger_sums import merged_sums, sums_of
 from ergates.taskqueue.retry import judge
 from ergates.taskqueue.store import Commit, Failed, Want
@@ -393,7 +392,7 @@ def test_any_worker_may_drain(rig: Rig) -> None:
     register(rig.store, "w")
     work(rig.store, "w")
     with closing(rig.ledger()) as ledger:
-        while drain_some(rig.store, ledger, 100):
+        while move(rig.store.undrained(100), rig.store, ledger):
             pass
         assert check_all_there_once(rig, ledger) > 700
 
@@ -406,7 +405,7 @@ def test_reports_and_listings_over_both(rig: Rig) -> None:
     every = list(rig.store.attempts(job))
     kept = {(task, number): kept for task, number, kept in rig.store.kept(job)}
     with closing(rig.ledger()) as ledger:
-        drain_some(rig.store, ledger, 400)
+        move(rig.store.undrained(400), rig.store, ledger)
         ledger.write(rig.store.undrained(100))  # written, not forgotten
         reader = JoinedReader(rig.store, ledger)
         assert list(reader.attempts(job)) == every

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import length_hint
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ergates.errors import UsageError
 from ergates.functions.call_pool import CallPool
 from ergates.functions.call_stream import CallStream
 from ergates.functions.options import count_of, cpus_of, duration_of, size_of, workers_for
+
+if TYPE_CHECKING:
+    from ergates.functions.cluster_map import ClusterMap
+    from ergates.functions.durable_map import DurableMap
 
 T = TypeVar("T")
 
@@ -72,42 +76,21 @@ def parallel_map(
     batch = None if chunk == "auto" else count_of("chunk", chunk, 1)
     if job is not None and (not job or not isinstance(job, str)):
         raise UsageError(f"job={job!r}: expected a name")
-    if store is not None:
-        from ergates.functions.cluster_map import ClusterMap
-
-        cluster = ClusterMap(
-            function,
-            iterable,
-            store=store,
-            job=job,
-            cpus_milli=cpus_of(cpus),
-            memory_bytes=size_of("memory", memory) or 0,
-            retries=retries,
-            time_limit_ns=time_limit_ns,
-            ordered=ordered,
-            return_errors=return_errors,
-            show_output=show_output,
-        )
-        return Results(cluster.results(), cluster.close, length_hint(iterable), progress)
-    slots = workers_for(workers, cpus, memory)
-    if job is not None:
-        from ergates.functions.durable_map import DurableMap  # the store and the worker: 50 ms that others do not need
-
-        run = DurableMap(
-            function,
-            iterable,
-            job=job,
-            workers=slots,
-            cpus_milli=cpus_of(cpus),
-            memory_bytes=size_of("memory", memory) or 0,
-            retries=retries,
-            time_limit_ns=time_limit_ns,
-            state_dir=None if state_dir is None else Path(state_dir),
-            ordered=ordered,
-            return_errors=return_errors,
-            show_output=show_output,
-        )
+    if job is not None or store is not None:
+        options = {
+            "job": job,
+            "cpus_milli": cpus_of(cpus),
+            "memory_bytes": size_of("memory", memory) or 0,
+            "retries": retries,
+            "time_limit_ns": time_limit_ns,
+            "ordered": ordered,
+            "return_errors": return_errors,
+            "show_output": show_output,
+        }
+        place = None if state_dir is None else Path(state_dir)
+        run = _of_tasks(function, iterable, store, lambda: workers_for(workers, cpus, memory), place, options)
         return Results(run.results(), run.close, length_hint(iterable), progress)
+    slots = workers_for(workers, cpus, memory)
     stream, pool = _started(
         function,
         iterable,
@@ -119,6 +102,24 @@ def parallel_map(
         return_errors=return_errors,
     )
     return Results(stream.results(), partial(pool.close, finish=False), length_hint(iterable), progress)
+
+
+def _of_tasks(
+    function: Callable[..., Any],
+    iterable: Iterable[Any],
+    store: str | None,
+    slots: Callable[[], int],
+    state_dir: Path | None,
+    options: dict[str, Any],
+) -> ClusterMap | DurableMap:
+    """Calls as tasks: of a cluster's store, or of a job here. Loads what it needs, 50 ms that others do without."""
+    if store is not None:
+        from ergates.functions.cluster_map import ClusterMap
+
+        return ClusterMap(function, iterable, store=store, **options)
+    from ergates.functions.durable_map import DurableMap
+
+    return DurableMap(function, iterable, workers=slots(), state_dir=state_dir, **options)
 
 
 def _started(

@@ -25,15 +25,12 @@ LITTLE = 4
 RETRY_FIRST_NS, RETRY_MOST_NS = 1 * SECOND_NS, 60 * SECOND_NS
 
 
-def drain_some(store: Drainable, ledger: Ledger, most: int = ROWS_FIRST) -> int:
-    """Move the oldest attempts, about `most`; returns how many, 0 when there are none.
-
-    A worker may call this now and then, so that all reaches the ledger without a controller.
+def move(batch: DrainBatch, store: Drainable, ledger: Ledger) -> int:
+    """Write what was peeked, then let the store forget it, never the other way round; returns how many rows.
 
     Raises:
-        StoreError: either of both is away or full. Nothing is lost: call it again later.
+        StoreError: either of both is away or full. Nothing is lost: peek again later.
     """
-    batch = store.undrained(most)
     if batch.rows:
         ledger.write(batch)
         store.forget(batch)

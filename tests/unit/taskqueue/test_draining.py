@@ -18,7 +18,7 @@ from ergates.taskqueue.draining import (
     ROWS_FIRST,
     ROWS_MOST,
     DrainPace,
-    drain_some,
+    move,
     output_bytes,
 )
 from ergates.taskqueue.ledger import DrainBatch, LedgerJob, LedgerRow
@@ -81,7 +81,7 @@ def _maybe_fail(chance: random.Random | None) -> None:
 
 def test_all_is_moved_in_order() -> None:
     store, ledger = Store(25), Ledger()
-    assert [drain_some(store, ledger, 10) for _ in range(4)] == [10, 10, 5, 0]
+    assert [move(store.undrained(10), store, ledger) for _ in range(4)] == [10, 10, 5, 0]
     assert [one.row for one in ledger.rows.values()] == list(range(1, 26)) and not store.rows
 
 
@@ -92,7 +92,7 @@ def test_whatever_fails_nothing_is_lost_and_nothing_is_twice(seed: int) -> None:
     failures = 0
     while store.rows:
         try:
-            drain_some(store, ledger, chance.randrange(1, 20))
+            move(store.undrained(chance.randrange(1, 20)), store, ledger)
         except (StoreUnavailableError, StoreFullError):
             failures += 1
         held = {one.row for one in store.rows} | {one.row for one in ledger.rows.values()}

@@ -31,11 +31,6 @@ class _CannotUse(Exception):
     """Why one kind of group cannot be had."""
 
 
-def find_tree(name: str, prefer: Preference = "auto", roots: Roots | None = None) -> GroupTree:
-    """The best tree, not created yet; see `detect`."""
-    return detect(name, prefer, roots).tree
-
-
 def detect(name: str, prefer: Preference = "auto", roots: Roots | None = None) -> Detected:
     """Find the best kind of group: v2 with memory, v1, v2 without memory, none.
 

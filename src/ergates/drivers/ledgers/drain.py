@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ergates.clock import Clock
 from ergates.errors import StoreFullError, StoreUnavailableError
-from ergates.taskqueue.draining import DrainPace, output_bytes
+from ergates.taskqueue.draining import DrainPace, move, output_bytes
 from ergates.taskqueue.ledger import Drainable, Ledger, LedgerRow
 from ergates.units import SECOND_NS
 
@@ -82,10 +82,7 @@ class Drainer:
         batch = self._store.undrained(self._pace.most)
         rows = batch.rows
         self.seen.oldest_ns = min((row.attempt.ended_ns for row in rows), default=None)
-        if rows:
-            self._ledger.write(batch)
-            self._store.forget(batch)
-            self.seen.rows += len(rows)
+        self.seen.rows += move(batch, self._store, self._ledger)
         if self.seen.trouble:
             self._say("drain: goes on")
             self.seen.trouble = ""

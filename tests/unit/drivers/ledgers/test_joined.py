@@ -19,7 +19,7 @@ from ergates.drivers.ledgers.joined import JoinedReader, ledger_uids
 from ergates.drivers.ledgers.joined_sums import ReportJob, chosen_jobs, cluster_sums, job_names, report_jobs
 from ergates.drivers.ledgers.sqlite_ledger import SqliteLedger
 from ergates.errors import UnknownJobError
-from ergates.taskqueue.draining import drain_some
+from ergates.taskqueue.draining import move
 from ergates.taskqueue.ledger import DrainBatch, LedgerJob, LedgerRow
 from ergates.taskqueue.ledger_sums import merged_sums, sums_of
 from ergates.taskqueue.store import PastFailures, TaskView
@@ -121,7 +121,7 @@ def test_all_attempts_in_order_wherever_they_are(ledger: SqliteLedger, drained: 
     store = Store({ONE: 20, TWO: 10})
     reader = JoinedReader(store, ledger)
     if drained:
-        drain_some(store, ledger, drained)
+        move(store.undrained(drained), store, ledger)
     for job, many in ((ONE, 20), (TWO, 10)):
         found = list(reader.attempts(job))
         assert [row for row, _, _ in found] == [task for _, task, _ in found] == list(range(1, many + 1))
@@ -150,7 +150,7 @@ def test_a_drain_in_the_middle_of_a_listing(ledger: SqliteLedger, seed: int, mon
 
     def drain_perhaps() -> None:
         if chance.random() < 0.4:
-            drain_some(store, ledger, chance.randrange(1, 8))
+            move(store.undrained(chance.randrange(1, 8)), store, ledger)
 
     store.disturb = drain_perhaps
     seen = []
@@ -163,7 +163,7 @@ def test_a_drain_in_the_middle_of_a_listing(ledger: SqliteLedger, seed: int, mon
 def test_a_job_of_the_same_id_from_before_is_another(ledger: SqliteLedger) -> None:
     """The queue was thrown away and made anew: `j1` is not that `j1`."""
     store = Store({ONE: 4})
-    drain_some(store, ledger, 10)
+    move(store.undrained(10), store, ledger)
     store._at = lambda job: Nanoseconds(77)  # type: ignore[method-assign]
     assert list(JoinedReader(store, ledger).attempts(ONE)) == []
     assert ledger_uids("other", [Store({ONE: 1}).status(ONE)], ledger.jobs()) == {}
@@ -180,7 +180,7 @@ def test_sums_count_each_attempt_once(ledger: SqliteLedger, by: str, drained: in
     store = Store({ONE: 20, TWO: 10})
     every = list(store.rows)
     if drained:
-        drain_some(store, ledger, drained)
+        move(store.undrained(drained), store, ledger)
         ledger.write(store.undrained(3))  # and some that are in both
     used = None if drained is None else ledger
     jobs = report_jobs(store, used)
@@ -204,7 +204,8 @@ def _group(by: str, one: LedgerRow) -> str:
 
 
 def test_a_ledger_alone(ledger: SqliteLedger) -> None:
-    drain_some(Store({ONE: 20, TWO: 10}), ledger, 30)
+    store = Store({ONE: 20, TWO: 10})
+    move(store.undrained(30), store, ledger)
     jobs = report_jobs(None, ledger)
     report = cluster_sums(None, ledger, "job", jobs, all_jobs=True)
     assert [(entry.group, entry.attempts) for entry in report.sums] == [("j1", 20), ("j2", 10)]
