@@ -29,6 +29,7 @@ from ergates.drivers import machine
 from ergates.drivers.ledgers.joined import JoinedReader
 from ergates.drivers.ledgers.open_ledger import OpenLedger, open_ledger
 from ergates.drivers.stores.redis.store import RedisStore
+from ergates.taskqueue.draining import move
 from ergates.taskqueue.ledger_sums import merged_sums, sums_of
 from ergates.taskqueue.retry import judge
 from ergates.taskqueue.store import Commit, Failed, Want
