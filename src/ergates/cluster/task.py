@@ -35,6 +35,7 @@ class Requirement(Struct, frozen=True, kw_only=True, omit_defaults=True, order=T
         min_time_ns: the worker must have at least so long to live (a Slurm allocation ends).
         nodes: a gang of so many nodes starts at once, each holding all of the above; 1 is an ordinary task.
         roles: (name, count) of a gang's members in the order of their ranks; counts sum to `nodes`; empty: all alike.
+        role_labels: (role, sorted (name, value)) that the node of such a member must carry, besides `labels`.
     """
 
     cpus_milli: MilliCpus = MilliCpus(1000)
@@ -46,6 +47,7 @@ class Requirement(Struct, frozen=True, kw_only=True, omit_defaults=True, order=T
     min_time_ns: Nanoseconds = Nanoseconds(0)
     nodes: int = 1
     roles: tuple[tuple[str, int], ...] = ()
+    role_labels: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
 
 
 class Stdin(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -346,6 +346,21 @@ class Bell(Protocol):
     def close(self) -> None: ...
 
 
+class Board(Protocol):
+    """What the members of one gang tell each other, through the store: every member reads all messages in one order.
+
+    Only a store of many machines has one. It goes away by itself an hour after its last message.
+    """
+
+    def say(self, gang: str, message: bytes) -> None:
+        """Add a message; `gang` is ERG_GANG_ID of an attempt."""
+        ...
+
+    def hear(self, gang: str, after: str, wait_ns: Nanoseconds) -> tuple[tuple[str, bytes], ...]:
+        """Messages (place, message) behind the place `after` ("" from the first), waiting up to `wait_ns` for one."""
+        ...
+
+
 class Changes(Struct, frozen=True, kw_only=True):
     """What `edit` changes; None leaves as it is. A `time_limit_ns` of 0 takes the limit away; `labels` are all there are."""
 
