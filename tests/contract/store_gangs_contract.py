@@ -295,6 +295,18 @@ class GangsContract:
         assert {lease.attempt for lease in again} == {2} and again[0].fence > two.fence
         recount(rig.store)
 
+    def test_a_silent_member_of_a_gang_that_is_gone_has_to_start_over(self, rig: Rig) -> None:
+        job = submit(rig.store, [gang(2)]).id
+        workers(rig.store, "w1", "w2", "w3")
+        one, _ = started(rig.store, "w1", "w2")
+        look(rig.store, "w3", now=25)
+        found = next(lease for lease in rig.store.expired(at(40)) if lease.gang is None)
+        lost = Commit(job=job, task=found.task, fence=found.fence, attempt=attempt(found, Outcome.LOST), verdict=LOST)
+        assert found.fence == one.fence and say(rig.store, "w3", lost, now=40).refused == ()
+        assert rig.store.expired(at(41)) == ()  # nothing is left to reap of it, and it still runs its member
+        assert look(rig.store, "w2", now=42).stale
+        recount(rig.store)
+
     def test_a_stale_member_changes_nothing(self, rig: Rig) -> None:
         job = submit(rig.store, [gang(2)]).id
         workers(rig.store, "w1", "w2", "w3")

@@ -207,6 +207,7 @@ class Gangs:
         places = self.places.get(worker, {})
         for key in [key for key in places if self._gang(key) is None]:
             del places[key]
+            self._members.may_reap(worker)  # it may still run it, and nothing else would tell it to end
         return [(self.running[key[0], key[1]], rank) for key, rank in sorted(places.items()) if rank > 0]
 
     def _gang(self, key: Key) -> Gang | None:

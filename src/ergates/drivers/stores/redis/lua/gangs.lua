@@ -276,6 +276,7 @@ function S.members_of_the_dead(worker)
     local rank = tonumber(string.match(held[i + 1], '^%d+'))
     if g[1] ~= lease_fence then
       call('HDEL', P .. 'mem:' .. worker, held[i])
+      S.count_as_reaped(worker) -- it may still run it, and nothing else would tell it to end
     elseif rank > 0 then
       found[#found + 1] = { job, task, tonumber(lease_fence), g[2], g[3] == '1', { rank, unpack_msgpack(g[4]) } }
     end
