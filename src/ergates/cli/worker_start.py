@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ergates.agent.cluster_worker import ClusterSettings
     from ergates.cli.ledger_option import NamedLedger
     from ergates.drivers.ledgers.address import LedgerAddress
+    from ergates.drivers.stores.address import StoreAddress
 
 _WHY = {
     "drained": "told to stop: what ran was let end",
@@ -103,6 +104,8 @@ def command(as_json: bool, **options: Any) -> int:
             )
             stack.callback(drains.close)
         _hide_secrets_from_tasks()
+        if address is not None:
+            _tell_tasks_of(address)
         why = run_cluster_worker(store, settings, log)
     if as_json:
         from ergates.cli.json_output import print_json
@@ -120,6 +123,11 @@ def _hide_secrets_from_tasks() -> None:
         user, at, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
         if (at and ":" in user) or "password=" in os.environ.get(name, ""):
             del os.environ[name]
+
+
+def _tell_tasks_of(address: StoreAddress) -> None:
+    """Tasks may submit more, and members of a gang talk, through the store: its file, which is its owner's alone, or its URL."""
+    os.environ["ERGATES_STORE"] = os.environ["ERG_STORE"] = address.file or address.url
 
 
 def _ledger_to_fill(named: NamedLedger | None) -> LedgerAddress | None:

@@ -51,6 +51,7 @@ class StoreAddress:
         sentinel_username, sentinel_password: of the Sentinels, which have users of their own.
         queue: jobs and workers of one queue know nothing of another's.
         origin: what named it, for messages: `--store`, `ERGATES_STORE`, or the path of a file.
+        file: absolute path of the store file it was read from; empty where it came as a URL.
     """
 
     hosts: tuple[tuple[str, int], ...] = ()
@@ -67,6 +68,7 @@ class StoreAddress:
     sentinel_password: str = field(default="", repr=False)
     queue: str = DEFAULT_QUEUE
     origin: str = "--store"
+    file: str = field(default="", compare=False)
 
     @property
     def url(self) -> str:

@@ -67,7 +67,7 @@ def read_store_file(path: str | Path, *, origin: str = "--store") -> StoreAddres
                 raise InputError(f"{name}: {fields[name]}: no such file, or no right to read it", source=str(path))
     if "queue" in fields:
         checked_queue(fields["queue"], str(path))
-    return replace(address, origin=str(path), **fields)  # type: ignore[arg-type]  # all of them are text
+    return replace(address, origin=str(path), file=str(path.absolute()), **fields)  # type: ignore[arg-type]  # all of them are text
 
 
 def store_file_text(address: StoreAddress) -> str:
