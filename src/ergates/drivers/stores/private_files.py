@@ -35,6 +35,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         port: TCP port.
         tls: whether it speaks TLS, and TLS only.
         memory_bytes: it refuses new work beyond this; 0 for no limit.
+        socket: path of a Unix socket; with `port` 0 the only way in, and nothing listens on any address.
     """
 
     listen: str = _LOOPBACK
@@ -42,6 +43,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     tls: bool = False
     memory_bytes: int = 0
+    socket: str = ""
 
 
 def is_loopback(address: str) -> bool:
@@ -82,6 +84,8 @@ def configuration(folder: Path, settings: ServerSettings) -> str:
         "enable-debug-command": "no",
         "enable-module-command": "no",
     }
+    if settings.socket:
+        lines |= {"unixsocket": _quoted(Path(settings.socket)), "unixsocketperm": "700"}
     if settings.tls:
         lines |= {
             "tls-port": str(settings.port),

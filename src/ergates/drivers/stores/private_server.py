@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -66,9 +66,11 @@ class PrivateServer:
 
     Args:
         root: the state directory; it must exist.
+        environment: variables that the server gets; nothing else of ours reaches it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = {"PATH": os.defpath, "LANG": "C.UTF-8", **(environment or {})}
         self.folder = root / "store"
         self.store_file = root / "store.toml"
         self.admin_file = self.folder / "admin.toml"
@@ -125,7 +127,7 @@ class PrivateServer:
             os.close(lock)
 
     def _start(self, settings: ServerSettings, program: str, say: Callable[[str], None], lock: int) -> ServerRecord:
-        chosen, before = settings.port != 0, self.record()
+        chosen, before = bool(settings.port or settings.socket), self.record()
         for attempt in range(_PORT_TRIES):
             wanted = settings if chosen else msgspec.structs.replace(settings, port=_free_port())
             self._write_files(wanted)
@@ -216,7 +218,8 @@ class PrivateServer:
         if settings.tls and (renamed or not (tls / "server.key").exists()):
             make_certificate(tls, settings)
         common = StoreAddress(
-            hosts=((settings.name, settings.port),),
+            hosts=((settings.name, settings.port),) if settings.port else (),
+            socket="" if settings.port else settings.socket,
             tls=settings.tls,
             ca=str(tls / "server.crt") if settings.tls else "",
             username=USER,
@@ -224,7 +227,7 @@ class PrivateServer:
         )
         admin = replace(
             common,
-            hosts=((loopback, settings.port),),
+            hosts=((loopback, settings.port),) if settings.port else (),
             username=ADMIN,
             password=self._password(self.admin_file),
         )
@@ -262,9 +265,8 @@ class PrivateServer:
         try:
             os.set_inheritable(lock, True)
             actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-            environment = {"PATH": os.defpath, "LANG": "C.UTF-8"}
             arguments = [program, str(self.folder / "server.conf")]
-            return os.posix_spawn(program, arguments, environment, file_actions=actions, setsid=True)
+            return os.posix_spawn(program, arguments, self._environment, file_actions=actions, setsid=True)
         finally:
             os.set_inheritable(lock, False)
             os.close(log)
