@@ -115,6 +115,9 @@ def _gang(lease: Lease, gang: GangSeat) -> dict[str, str]:
     """Variables that tell a member of a gang who it is and where the others are."""
     return {
         "ERG_GANG_ID": f"{lease.job}.{lease.task}.{lease.attempt}",
+        "ERG_GANG_FENCE": str(
+            lease.fence
+        ),  # of this lease alone: an attempt handed back untried gives its number to the next
         "ERG_GANG_RANK": str(gang.rank),
         "ERG_GANG_SIZE": str(gang.size),
         "ERG_GANG_ROLE": gang.role,

@@ -37,7 +37,7 @@ def test_a_gangs_member_is_told_who_it_is_and_runs_the_command_of_its_role() -> 
         found.append(builder.build(lease, StartAttempt(key=("j1", 3, 9))))
     assert [launch.argv for launch in found] == [("serve", "-p", "1"), ("client",)]
     told = [{name: value for name, value in launch.env_changes.items() if "GANG" in name} for launch in found]
-    shared = {"ERG_GANG_ID": "j1.3.2", "ERG_GANG_SIZE": "3", "ERG_GANG_HOSTS": "a,b,c"}
+    shared = {"ERG_GANG_ID": "j1.3.2", "ERG_GANG_FENCE": "9", "ERG_GANG_SIZE": "3", "ERG_GANG_HOSTS": "a,b,c"}
     assert told == [
         {**shared, "ERG_GANG_RANK": "0", "ERG_GANG_ROLE": "server"},
         {**shared, "ERG_GANG_RANK": "2", "ERG_GANG_ROLE": "client"},

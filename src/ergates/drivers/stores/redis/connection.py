@@ -44,6 +44,11 @@ class RedisConnection:
         self.run_id = ""
         self.where = f"queue {queue!r}"
 
+    @property
+    def is_open(self) -> bool:
+        """It was, when it was used last."""
+        return self._socket is not None
+
     def close(self) -> None:
         """The client of this connection is of no further use."""
         if self._client is not None:
@@ -81,13 +86,12 @@ class RedisConnection:
         self.run_id = info[b"run_id"].decode()
 
     def run(self, script: Script, key: str, *args: Arg) -> Any:
-        """Call a script; the server is told its text when it does not know it.
+        """Call a script on the open connection; the server is told its text when it does not know it.
 
         Raises:
             StoreUnavailableError: whether it was carried out is not known.
             StoreFullError, StoreError: it was not.
         """
-        self.open()
         try:
             try:
                 return self._ask("EVALSHA", script.sha, 1, key, *args)
@@ -108,10 +112,14 @@ class RedisConnection:
 
     def blocking_pop(self, key: str, block_s: int) -> bool:
         """Wait until something is pushed to a list, and take it; False when nothing was for so long."""
+        return self.blocking(("BLPOP", key, block_s), block_s) is not None
+
+    def blocking(self, command: tuple[Arg, ...], block_s: float) -> Any:
+        """One raw command for whose answer the server waits up to `block_s`. For a connection that does nothing else."""
         self.open()
         try:
             self._socket.settimeout(block_s + ANSWER_LATE_S)
-            return self._ask("BLPOP", key, block_s) is not None
+            return self._ask(*command)
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
 

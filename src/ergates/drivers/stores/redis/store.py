@@ -30,6 +30,7 @@ from ergates.drivers.stores.redis import (
     submitting,
 )
 from ergates.drivers.stores.redis.bell import RedisBell
+from ergates.drivers.stores.redis.board import RedisBoard
 from ergates.drivers.stores.redis.exchanging import Exchanging
 from ergates.drivers.stores.redis.session import Session
 from ergates.taskqueue.ledger import DrainBatch
@@ -75,6 +76,7 @@ class RedisStore:
         server_time: bool = True,
     ) -> None:
         self.queue = queue
+        self._client_factory = client_factory
         self._session = Session(client_factory, queue, lease_ns, server_time=server_time)
         self._exchanging = Exchanging(self._session)
         self._host = host or os.uname().nodename
@@ -177,6 +179,10 @@ class RedisStore:
     def bell(self, worker: str) -> RedisBell:
         """Rings when there may be something for this worker. Close it before the store."""
         return RedisBell(self._session.another_connection(), f"{self._session.prefix}wake:{worker}")
+
+    def board(self) -> RedisBoard:
+        """On which the members of a gang talk. Close it yourself."""
+        return RedisBoard(self._client_factory, self.queue)
 
     # --- Editor -----------------------------------------------------------------------------------
 
