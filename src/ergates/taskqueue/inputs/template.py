@@ -5,7 +5,8 @@ of them), `{#}` (the task's number) with the endings `.` (without extension), `/
 (base name without extension): `{.}`, `{2/}`, `{file/.}`. A template without placeholder gets the values appended.
 
 Other braces stay as they are (`awk '{print $1}'`, `{a,b}`, `${HOME}`); `{{name}}` is a literal `{name}`. A name that
-is not bound is an error, so that a typing error never reaches a program.
+is not bound is an error, so that a typing error never reaches a program. Names may have dots (`{server.address}`) where
+names with dots are bound; elsewhere these are just braces.
 
 Without shell syntax the values go straight into the argument vector, whatever they hold; with it they are quoted for
 their place (`shell_quoting.py`).
@@ -28,10 +29,23 @@ Row = tuple[str, ...]
 
 SOURCE = "<template>"
 _FORM = re.compile(r"(?P<which>#|-?[0-9]{1,6}|[^\W\d][\w-]*|)(?P<ending>//|/\.|/|\.|)")
+_DOTTED = re.compile(r"[^\W\d][\w-]*(?:\.[^\W\d][\w-]*)+(?://|/\.|/|\.|)")
 _INDEX = re.compile(r"-?[0-9]{1,6}")
 _CANDIDATE = re.compile(r"\{([^{}\n]*)\}")
 _EXTENSION = re.compile(r"\.[^/.]*\Z")
 _MARK = re.compile(r"\0([0-9]+)\0")
+
+
+class UnboundError(InputError):
+    """A placeholder whose name has no value.
+
+    Args:
+        name: as it stands between the braces.
+    """
+
+    def __init__(self, name: str, *, expected: str, hint: str) -> None:
+        self.name = name
+        super().__init__(f"nothing is bound to {{{name}}}", source=SOURCE, expected=expected, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,7 @@ class Template:
         append: a text without placeholder gets the values appended.
 
     Raises:
-        InputError: an unbound placeholder.
+        UnboundError: a placeholder without value.
     """
 
     def __init__(
@@ -126,7 +140,7 @@ class TextTemplate:
     """A compiled text that is data, such as a path: values go in as they are, nothing is appended.
 
     Raises:
-        InputError: an unbound placeholder.
+        UnboundError: a placeholder without value.
     """
 
     def __init__(self, text: str, named: dict[str, int], positional: Sequence[int]) -> None:
@@ -204,6 +218,8 @@ def _read(inner: str, named: dict[str, int], everything: tuple[int, ...]) -> Pla
     if form is None:
         base = next((ending for ending in ("//", "/.", "/", ".") if inner.endswith(ending)), None)
         known = None if base is None else named.get(inner.removesuffix(base))
+        if known is None and _DOTTED.fullmatch(inner) and any("." in name for name in named):
+            raise _unbound(inner, named, everything)
         return None if known is None or base is None else Placeholder((known,), base)
     which, ending = form["which"], form["ending"]
     if which == "#" and not ending:
@@ -219,7 +235,7 @@ def _read(inner: str, named: dict[str, int], everything: tuple[int, ...]) -> Pla
     raise _unbound(inner, named, everything)
 
 
-def _unbound(inner: str, named: dict[str, int], everything: tuple[int, ...], hint: str = "") -> InputError:
+def _unbound(inner: str, named: dict[str, int], everything: tuple[int, ...], hint: str = "") -> UnboundError:
     known = [*named, *(str(index + 1) for index in range(len(everything))), "#"]
     nearest = get_close_matches(inner, known, n=1)
     if not hint:
@@ -228,7 +244,7 @@ def _unbound(inner: str, named: dict[str, int], everything: tuple[int, ...], hin
         )
         hint += f"; for the braces themselves write {{{{{inner}}}}}"
     listed = ", ".join(f"{{{name}}}" for name in known[:12]) + (", ..." if len(known) > 12 else "")
-    return InputError(f"nothing is bound to {{{inner}}}", source=SOURCE, expected=f"one of {listed}", hint=hint)
+    return UnboundError(inner, expected=f"one of {listed}", hint=hint)
 
 
 def _pieces(marked: str) -> list[str | int]:

@@ -1,0 +1,47 @@
+"""Points of a sweep: one value for each axis, the excluded ones left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+from ergates.experiment.read_hosts import count_name
+from ergates.experiment.run import RoleSeats
+from ergates.experiment.spec import Experiment, Value
+
+Point = tuple[tuple[str, Value], ...]
+
+
+def grid_size(experiment: Experiment) -> int:
+    """Points with the excluded ones."""
+    return math.prod(len(axis.values) for axis in experiment.sweep)
+
+
+def points_of(experiment: Experiment) -> Iterator[Point]:
+    """In the order of the file: the first axis varies slowest."""
+    names = [axis.name for axis in experiment.sweep]
+    for values in product(*(axis.values for axis in experiment.sweep)):
+        point = tuple(zip(names, values, strict=True))
+        if not any(set(excluded) <= set(point) for excluded in experiment.exclude):
+            yield point
+
+
+def role_seats(experiment: Experiment, point: Point) -> tuple[RoleSeats, ...]:
+    """How many hosts each role has at this point.
+
+    Raises:
+        ValueError: a count that is no whole number of 1 or more; the message says which.
+    """
+    values = dict(experiment.fixed) | dict(point)
+    return tuple(
+        RoleSeats(role=role.name, group=role.group, count=_count(role.name, role.count, values))
+        for role in experiment.roles
+    )
+
+
+def _count(role: str, count: int | str, values: Mapping[str, Value]) -> int:
+    number = values[count_name(count)] if isinstance(count, str) else count
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"role {role} would have {number} hosts")
+    return number
