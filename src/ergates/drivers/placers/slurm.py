@@ -52,7 +52,7 @@ class Slurm:
             NoSlurmError: no sbatch here.
         """
         argv = sbatch_arguments(pool, shape, count, token, logs)
-        printed = self._run(argv, stdin=text, pass_fds=() if hold < 0 else (hold,))
+        printed = self.run(argv, stdin=text, pass_fds=() if hold < 0 else (hold,))
         job = printed.strip().splitlines()[-1].partition(";")[0] if printed.strip() else ""
         if not job.isdigit():
             raise SlurmError("sbatch", f"timed out: it printed no job id but {printed.strip()[:200]!r}")
@@ -63,7 +63,7 @@ class Slurm:
 
         Whether they are of this store and pool tells the comment.
         """
-        printed = self._run(
+        printed = self.run(
             ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--name={pool.job_name}",
              f"--format={SQUEUE_FORMAT}"]
         )  # fmt: skip
@@ -71,7 +71,7 @@ class Slurm:
 
     def partitions(self) -> list[Partition]:
         """All that this user may see."""
-        return parse_sinfo(self._run(["sinfo", "--noheader", "--exact", f"--format={SINFO_FORMAT}"]))
+        return parse_sinfo(self.run(["sinfo", "--noheader", "--exact", f"--format={SINFO_FORMAT}"]))
 
     def cancel(self, ids: Sequence[str], *, pending_only: bool = False) -> None:
         """End allocations: TERM to the worker, KILL some seconds later (KillWait). Those that ended already are no error.
@@ -81,7 +81,7 @@ class Slurm:
         state = ["--state=PENDING"] if pending_only else []
         for begin in range(0, len(ids), IDS_AT_ONCE):
             try:
-                self._run(["scancel", f"--user={os.getuid()}", *state, *ids[begin : begin + IDS_AT_ONCE]])
+                self.run(["scancel", f"--user={os.getuid()}", *state, *ids[begin : begin + IDS_AT_ONCE]])
             except SlurmError as error:
                 if not all(_GONE.search(line) for line in error.lines):
                     raise
@@ -109,7 +109,8 @@ class Slurm:
             raise UsageError(f"--partition {found.name}: it is down\n  hint: `sinfo` shows which are up")
         return found
 
-    def _run(self, argv: Sequence[str], *, stdin: str = "", pass_fds: Sequence[int] = ()) -> str:
+    def run(self, argv: Sequence[str], *, stdin: str = "", pass_fds: Sequence[int] = ()) -> str:
+        """What one of Slurm's programs prints. Raises NoSlurmError, SlurmError."""
         environment = {**self._environment, "SLURM_TIME_FORMAT": "%s"} if argv[0] == "squeue" else self._environment
         try:
             ended = subprocess.run(

@@ -20,7 +20,7 @@ _OVER = frozenset({
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
 })  # fmt: skip
 _DURATION = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
-_NEVER_STARTS = {
+NEVER_STARTS = {
     "PartitionTimeLimit": "it asks for more time than its partition allows",
     "PartitionNodeLimit": "it asks for more nodes than its partition allows",
     "PartitionConfig": "its partition does not allow what it asks for",
@@ -75,13 +75,13 @@ class SlurmAllocation:
     def words(self) -> str:
         """For people: `12_3 FAILED on n1 (NonZeroExitCode)`."""
         where = f" on {self.node}" if self.node else ""
-        reason = _NEVER_STARTS.get(self.reason, "" if self.reason == "None" else self.reason)
+        reason = NEVER_STARTS.get(self.reason, "" if self.reason == "None" else self.reason)
         return f"{self.id} {self.state}{where}" + (f" ({reason})" if reason else "")
 
     @property
     def never_starts(self) -> str:
         """Why it will wait for ever unless somebody changes something; empty when it just waits for its turn."""
-        return _NEVER_STARTS.get(self.reason, "") if self.pending else ""
+        return NEVER_STARTS.get(self.reason, "") if self.pending else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
