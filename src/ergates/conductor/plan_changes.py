@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from ergates.errors import UsageError
 from ergates.experiment.run import Run
@@ -22,23 +21,10 @@ _SHOWN = 8
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-def joined_plan(known: Sequence[Run], wanted: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[int, ...]]:
-    """All runs, those that are new numbered after the known ones; and the numbers of those that are wanted now.
-
-    Args:
-        known: of earlier plans.
-        wanted: of the plan of today, whose numbers count for nothing where there are known ones.
-    """
-    number_of = {_same(run): run.number for run in known}
-    last = max(number_of.values(), default=0)
-    runs, numbers = list(known), []
-    for run in wanted:
-        number = number_of.get(_same(run))
-        if number is None:
-            number = last = last + 1 if known else run.number
-            runs.append(replace(run, number=number))
-        numbers.append(number)
-    return tuple(runs), tuple(numbers)
+def wanted_numbers(runs: Sequence[Run], asked: Iterable[Run]) -> tuple[int, ...]:
+    """Numbers of the runs that are asked for now, whatever numbers they have there."""
+    same = {_same(run) for run in asked}
+    return tuple(run.number for run in runs if _same(run) in same)
 
 
 def refuse_other(
