@@ -28,27 +28,27 @@ def wanted_numbers(runs: Sequence[Run], asked: Iterable[Run]) -> tuple[int, ...]
 
 
 def refuse_other(
-    before: Experiment, after: Experiment, known: Sequence[Run], all_wanted: Sequence[Run], folder: str
+    before: Experiment, after: Experiment, planned: Sequence[Run], plan: Sequence[Run], folder: str
 ) -> None:
     """A file may get more values and repetitions, and other measures and figures; runs that were made stay its runs.
 
     Args:
         before: as it was.
         after: as it is.
-        known: runs of earlier plans.
-        all_wanted: every run of the file of today.
+        planned: every run of the file as it was.
+        plan: every run of the file as it is.
         folder: for the message.
 
     Raises:
         UsageError: it is another experiment, and how it differs.
     """
     found = list(differences(before, after))
-    still = {_same(run) for run in all_wanted}
-    gone = [run for run in known if _same(run) not in still]
+    still = {_same(run) for run in plan}
+    gone = [run for run in planned if _same(run) not in still]
     if gone and not found:
         shown = " ".join(f"{name}={value}" for name, value in gone[0].point)
         found.append(
-            f"{len(gone)} of its {len(known)} runs are not in the file any more, such as {shown} r{gone[0].repetition}"
+            f"{len(gone)} of its {len(planned)} runs are not in the file any more, such as {shown} r{gone[0].repetition}"
         )
     if found:
         more = [f"... and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
