@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ergates.drivers.placers.many_hosts import HostReport
     from ergates.drivers.stores.address import StoreAddress
 
-STORE_FILE = "store.toml"
-
 
 @click.command(
     epilog=examples(
@@ -111,6 +109,7 @@ def _bring_up(
     from ergates.drivers.placers.roster_watch import RosterWatch
     from ergates.drivers.placers.ssh_command import Ssh
     from ergates.drivers.placers.ssh_up import SshUp, UpPlan
+    from ergates.drivers.placers.ssh_worker import start_command, store_files
     from ergates.drivers.placers.wheelhouse import Wheelhouse
     from ergates.drivers.stores.open_cluster import open_cluster_store
 
@@ -137,45 +136,13 @@ def _bring_up(
     return many.reports, interrupted
 
 
-def start_command(host: Host, start_options: Sequence[str]) -> list[str]:
-    """The worker's argument vector on a host; its store file holds the secrets."""
-    from ergates.drivers.placers.ssh_up import placed_by
-
-    words = ["python", "-I", "-m", "ergates", "worker", "start", "--store", f"{{home}}/{STORE_FILE}"]
-    words += ["--placed-by", placed_by(host.name)]
-    if host.cpus_milli is not None:
-        words += ["--cpus", f"{host.cpus_milli / 1000:g}"]
-    if host.memory_bytes is not None:
-        words += ["--memory", str(host.memory_bytes)]
-    for name, value in host.labels.items():
-        words += ["--label", f"{name}={value}"]
-    return [*words, *start_options]
-
-
-def store_files(address: StoreAddress) -> dict[str, bytes]:
-    """The store file as a host gets it, and the client's certificate beside it where the store asks for one."""
-    from ergates.drivers.stores.store_file import store_file_text
-
-    files: dict[str, bytes] = {}
-    if address.cert:
-        files["client.crt"] = Path(address.cert).read_bytes()
-        address = replace(address, cert="client.crt")
-    if address.key:
-        files["client.key"] = Path(address.key).read_bytes()
-        address = replace(address, key="client.key")
-    files[STORE_FILE] = store_file_text(address).encode()
-    return files
-
-
 def _warn_of_loopback(address: StoreAddress, hosts: Sequence[Host]) -> None:
     """Tunnels exist, so it is no error; without one no worker will join."""
+    from ergates.drivers.placers.ssh_worker import is_loopback
+
     names = [name for name, _ in address.hosts]
-    if all(_is_loopback(name) for name in names) and not all(_is_loopback(host.address) for host in hosts):
+    if all(is_loopback(name) for name in names) and not all(is_loopback(host.address) for host in hosts):
         click.echo(
             f"erg: {address} is this machine's own loopback address: other hosts reach the store there through a tunnel only",
             err=True,
         )
-
-
-def _is_loopback(name: str) -> bool:
-    return name in ("localhost", "::1") or name.startswith("127.")

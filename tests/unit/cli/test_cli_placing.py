@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ergates.cli.placing import progress_text, report_lines, sum_of
-from ergates.cli.worker_up import start_command
 from ergates.drivers.placers.hosts import read_hosts
 from ergates.drivers.placers.many_hosts import HostReport
+from ergates.drivers.placers.ssh_worker import start_command
 
 REPORTS = [
     HostReport(host="node1", state="up", seconds=3.21),

@@ -125,6 +125,19 @@ def look(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:
     }
 
 
+def around(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:
+    """What the time is here, and how much room there is where `directory` is or would be."""
+    place = Path(request["directory"] or cache_dir()).expanduser().absolute()
+    while not place.exists():
+        place = place.parent
+    return {
+        "now_ns": time.clock_gettime_ns(time.CLOCK_REALTIME),
+        "place": str(place),
+        "free_bytes": shutil.disk_usage(place).free,
+        "writable": place.is_dir() and os.access(place, os.W_OK | os.X_OK),
+    }
+
+
 def install(request: dict[str, Any], payload: bytes) -> dict[str, Any]:
     """Unpack a tar of wheels into an environment of its own: no pip, no registry, no compiler."""
     if hashlib.sha256(payload).hexdigest() != request["sha256"]:
@@ -212,7 +225,8 @@ def set_up(request: dict[str, Any], payload: bytes) -> dict[str, Any]:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            cwd=os.path.expanduser("~"), env=clean_environment(), start_new_session=True,
+            cwd=request.get("cwd") or os.path.expanduser("~"),
+            env={**clean_environment(), **request.get("environment", {})}, start_new_session=True,
         )  # fmt: skip
     while process.poll() is None:
         # Nothing is sent while we work: a standard input that can be read has ended, and whoever waits is gone.
@@ -239,7 +253,7 @@ def begin(request: dict[str, Any], home: Path) -> dict[str, Any]:
     log = home / "worker.log"
     command = [word.replace("{home}", str(home)) for word in request["command"]]
     command[0] = str(cache_dir() / request["key"] / "bin" / command[0]) if request["key"] else command[0]
-    environment = {**clean_environment(), PLACED: str(home)}
+    environment = {**clean_environment(), **request.get("environment", {}), PLACED: str(home)}
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
         process = subprocess.Popen(
             command,
@@ -385,6 +399,7 @@ def tail_of(log: Path) -> str:
 
 ANSWERS: dict[str, Callable[[dict[str, Any], bytes], dict[str, Any]]] = {
     "look": look,
+    "around": around,
     "install": install,
     "set_up": set_up,
     "start": start,

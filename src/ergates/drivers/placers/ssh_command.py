@@ -11,6 +11,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,16 +76,36 @@ class Ssh:
             file.write(text)
         growing.replace(self._config)
 
-    def command(self, host: Host) -> list[str]:
-        """The argument vector that connects to `host` and starts the far side there."""
-        words = [str(self._program), "-F", str(self._config), "-T"]
+    def command(self, host: Host, words: Sequence[str] = ()) -> list[str]:
+        """The argument vector that connects to `host` and starts the far side there.
+
+        Args:
+            host: which.
+            words: options of ssh for this connection alone; they go before all others.
+        """
+        return [*self._words(host, words), "--", host.address, remote_command(self._options.python)]
+
+    def tunnel_words(self, there: str, here: str) -> list[str]:
+        """Options for a connection by which `there`, a socket to be made on the host, leads to `here`, or that fails."""
+        return ["-o", "ClearAllForwardings=no", "-o", "ExitOnForwardFailure=yes", "-R", f"{there}:{here}"]
+
+    def reached_as(self, host: Host) -> str:
+        """The name or address by which ssh gets to `host`, once its configuration has been read."""
+        asked = subprocess.run(
+            [*self._words(host, ["-G"]), "--", host.address], capture_output=True, text=True, check=False
+        )
+        names = [line.partition(" ")[2] for line in asked.stdout.splitlines() if line.startswith("hostname ")]
+        return names[0] if names else host.address
+
+    def _words(self, host: Host, first: Sequence[str]) -> list[str]:
+        words = [str(self._program), "-F", str(self._config), "-T", *first]
         for option in self._options.options:
             words += ["-o", option]
         if host.user:
             words += ["-l", host.user]
         if host.port:
             words += ["-p", str(host.port)]
-        return [*words, "--", host.address, remote_command(self._options.python)]
+        return words
 
 
 def config_text(known_hosts: Path, options: SshOptions) -> str:

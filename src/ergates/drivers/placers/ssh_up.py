@@ -45,6 +45,7 @@ class UpPlan:
         count: workers on each host.
         setup: a script that is run first on each host, None for none.
         join_s: how long a worker may take until the store has heard from it.
+        environment: added to that of a host's workers.
     """
 
     cluster: str
@@ -53,6 +54,7 @@ class UpPlan:
     count: int = 1
     setup: bytes | None = None
     join_s: float = 60.0
+    environment: Callable[[Host], Mapping[str, str]] = lambda _host: {}
 
 
 class SshUp:
@@ -142,6 +144,7 @@ class SshUp:
             number=number,
             files=files,
             command=list(self._plan.command(run.host)),
+            environment=dict(self._plan.environment(run.host)),
             timeout_s=STEP_TIMEOUT_S,
         )
 
