@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,8 @@ class _RunFiles:
             name = filled_text(measure.file, values, self._manifest.run.number)
         except InputError as error:
             raise UnmeasuredError(f"{measure.file}: {error.message}") from None
-        name = os.path.basename(name) if os.path.isabs(name) else name
-        return member_folder / record.folder / name
+        below = Path(Path(name).name) if Path(name).is_absolute() else Path(name)
+        return member_folder / record.folder / below
 
     def _order(self) -> RunOrder:
         """What the run's members were told, as far as names in a path need it."""
@@ -159,8 +159,8 @@ def _text(path: Path) -> str:
     if path.suffix == ".gz":
         try:
             data = gzip.decompress(data)
-        except EOFError:
-            raise UnmeasuredError("the compressed file is cut off") from None
+        except (EOFError, zlib.error):
+            raise UnmeasuredError("the compressed file is cut off or damaged") from None
     return data.decode("utf-8", "replace")
 
 
