@@ -19,7 +19,7 @@ VERBS = (
     ("logs", "j1/1"), ("explain", "j1"), ("explain", "j1/1"), ("export", "j1"), ("report",), ("worker", "start"),
     ("worker", "list"), ("worker", "set", "w1", "--cpus", "1"), ("worker", "drain", "--all"), ("controller", "--once"),
 )  # fmt: skip
-NOT_OF_A_STORE = {"doctor", "config", "completion", "simulate", "store", "distcomp"}
+NOT_OF_A_STORE = {"doctor", "config", "completion", "simulate", "store", "distcomp", "experiment"}
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,10 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
     (
+        "Learn something",
+        (("experiment", "Programs on hosts, parameters swept and repeated: plan, run, compare, plot."),),
+    ),
+    (
         "This machine",
         (
             ("doctor", "Check what Ergates needs here, and say what to do about what is missing."),

@@ -28,21 +28,23 @@ def plan_runs(experiment: Experiment, past: Sequence[Run] = ()) -> tuple[Run, ..
         past: runs of an earlier plan of this experiment; they keep their numbers, also those that are no longer asked for, and
             what is new comes after them.
     """
-    planned = {(run.point, run.repetition) for run in past}
-    number = max((run.number for run in past), default=0)
-    new = [each for each in _ordered(experiment) if each not in planned]
+    planned = {same_run(run.point, run.repetition) for run in past}
+    new = [
+        (point, repetition) for point, repetition in _ordered(experiment) if same_run(point, repetition) not in planned
+    ]
+    first = max((run.number for run in past), default=0) + 1
     return (
         *past,
         *(
-            Run(
-                number=number + index,
-                point=point,
-                repetition=repetition,
-                seed=seed_of(experiment.name, point, repetition),
-            )
-            for index, (point, repetition) in enumerate(new, 1)
+            Run(number=number, point=point, repetition=repetition, seed=seed_of(experiment.name, point, repetition))
+            for number, (point, repetition) in enumerate(new, first)
         ),
     )
+
+
+def same_run(point: Point, repetition: int) -> str:
+    """Equal for runs that are one, whatever the order of their axes: 1, 1.0 and true are different values."""
+    return json.dumps([sorted(point), repetition])
 
 
 def _ordered(experiment: Experiment) -> list[tuple[Point, int]]:

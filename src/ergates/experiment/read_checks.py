@@ -17,8 +17,8 @@ from ergates.units import format_duration
 
 RUNS_MAX = 100_000
 """Of one experiment: each leaves a folder, and more is a slip of the finger."""
-OWN_COLUMNS = ("run", "repetition", "seed", "ok", "problem")
-"""Of the table, so that no measure may be called so."""
+OWN_COLUMNS = ("run", "repetition", "seed", "ok", "problem", "attempts")
+"""Of the table, so that no axis, constant or measure may be called so."""
 
 
 def check_experiment(experiment: Experiment, problems: Problems) -> None:
@@ -33,13 +33,13 @@ def check_experiment(experiment: Experiment, problems: Problems) -> None:
 
 
 def _check_names(experiment: Experiment, problems: Problems) -> None:
-    own = {*RUN_NAMES, *MEMBER_NAMES}
+    own = {*RUN_NAMES, *MEMBER_NAMES, *OWN_COLUMNS}
     axes = [axis.name for axis in experiment.sweep]
     for table, names in (("sweep", axes), ("fixed", [name for name, _ in experiment.fixed])):
         for name in names:
             if name in own:
                 problems.add(
-                    (table, name), f"[{table}] {name}: {{{name}}} has a meaning of its own", hint="choose another name"
+                    (table, name), f"[{table}] {name}: this name has a meaning of its own", hint="choose another name"
                 )
     for name, _ in experiment.fixed:
         if name in axes:

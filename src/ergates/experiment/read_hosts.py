@@ -253,24 +253,25 @@ def _role(parent: Table, name: str, groups: Sequence[str]) -> Role:
         parent.wrong(name, "cannot be the name of a role", expected=NAME_WORDS)
     raw: Any = parent.raw(name)
     if isinstance(raw, str) and not _COUNT.fullmatch(raw):  # server = "lab"
-        raw = {"group": raw}
+        raw = {"hosts": raw}
     elif isinstance(raw, int | str) and not isinstance(raw, bool):  # client = 2, client = "{clients}"
         raw = {"count": raw}
     if not isinstance(raw, dict):
-        parent.wrong(name, "is no role", expected='a group of hosts, or { group = "lab", count = 2 }')
+        parent.wrong(name, "is no role", expected='a group of hosts, or { hosts = "lab", count = 2 }')
         return Role(name=name, group=groups[0])
     path = (*parent.path, name)
     table = Table(raw, path, f"[{'.'.join(map(str, path))}]", parent.problems)
-    group = table.text("group")
-    if "group" not in table and len(groups) == 1:
+    key = "group" if "group" in table and "hosts" not in table else "hosts"  # either word will do
+    group = table.text(key)
+    if key not in table and len(groups) == 1:
         group = groups[0]
-    elif "group" not in table:
+    elif key not in table:
         table.problems.add(
-            path, f"{table.shown} says not on which hosts", expected=f"group = one of {', '.join(groups)}"
+            path, f"{table.shown} says not on which hosts", expected=f"hosts = one of {', '.join(groups)}"
         )
         group = groups[0]
     elif group not in groups:
-        table.wrong("group", f"no hosts {group!r}", hint=nearest(group, groups))
+        table.wrong(key, f"no hosts {group!r}", hint=nearest(group, groups))
         group = groups[0]
     role = Role(name=name, group=group, count=_role_count(table))
     table.end()
