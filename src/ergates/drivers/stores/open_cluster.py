@@ -16,6 +16,7 @@ from ergates.errors import StoreError
 if TYPE_CHECKING:
     import redis
 
+    from ergates.drivers.stores.redis.board import RedisBoard
     from ergates.drivers.stores.redis.store import RedisStore
 
 CONNECT_TIMEOUT_S = 1.0
@@ -46,6 +47,22 @@ def open_cluster_store(address: StoreAddress, *, host: str = "") -> RedisStore:
     from ergates.drivers.stores.redis.store import RedisStore
 
     return RedisStore(factory, queue=address.queue, host=host)
+
+
+def open_board(named: str, *, origin: str) -> RedisBoard:
+    """The board of the store that a store file or a URL names; it connects when it is first used.
+
+    Raises:
+        UsageError: it cannot be read.
+        StoreError: the client library is not installed.
+    """
+    from ergates.drivers.stores.store_file import store_address
+
+    address = store_address(named, origin=origin, in_argument=False)
+    factory = client_factory(address)
+    from ergates.drivers.stores.redis.board import RedisBoard
+
+    return RedisBoard(factory, address.queue)
 
 
 def need_client_library(what: str) -> None:
