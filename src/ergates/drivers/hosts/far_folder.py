@@ -243,7 +243,7 @@ def note(request: dict[str, Any]) -> dict[str, Any]:
     """Remember what was done."""
     base = base_of(request)
     growing = base / "notes.new"
-    growing.write_text(json.dumps({**notes_of(base), request["name"]: request["value"]}))
+    growing.write_text(json.dumps({**notes_of(base), request["done"]: request["value"]}))
     growing.replace(base / "notes.json")
     return {}
 
