@@ -65,4 +65,6 @@ def _hosts_of(group: HostGroup, place: Place, namespaces: int, say: Callable[[st
 
             return SlurmHosts(group, place, say)
         case "ssh":
-            raise UsageError(f"hosts.{group.name}: no hosts by ssh yet")
+            from ergates.drivers.hosts.ssh import SshHosts
+
+            return SshHosts(group, place, say)
