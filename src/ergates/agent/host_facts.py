@@ -18,10 +18,11 @@ from typing import Any
 from ergates import __version__
 from ergates.drivers.machine import Roots, boot_id, cpu_ids, cpus_milli, memory_limit
 
-_TELLING_OPTIONS = frozenset(
-    "amd_pstate clocksource default_hugepagesz hugepages hugepagesz idle intel_idle.max_cstate intel_pstate iommu irqaffinity"
-    " isolcpus mitigations nohz_full nosmt preempt processor.max_cstate rcu_nocbs skew_tick transparent_hugepage tsc".split()
-)
+_TELLING_OPTIONS = (
+    "amd_pstate", "clocksource", "default_hugepagesz", "hugepages", "hugepagesz", "idle", "intel_idle.max_cstate",
+    "intel_pstate", "iommu", "irqaffinity", "isolcpus", "mitigations", "nohz_full", "nosmt", "preempt",
+    "processor.max_cstate", "rcu_nocbs", "skew_tick", "transparent_hugepage", "tsc",
+)  # fmt: skip
 """Of the kernel's command line; other words of it are nobody's business."""
 _STA_UNSYNC = 0x40
 """linux/timex.h: the kernel's clock is not kept in step by anybody."""
