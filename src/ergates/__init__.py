@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "map": ("ergates.functions.parallel_map", "parallel_map"),
     "ClusterExecutor": ("ergates.functions.cluster_executor", "ClusterExecutor"),
+    "open_experiment": ("ergates.conductor.finished_experiment", "open_experiment"),
     "Executor": ("ergates.functions.executor", "Executor"),
 }
 

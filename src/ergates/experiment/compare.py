@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from ergates.experiment.bootstrap import Interval, Statistic, effect_interval, interval_of, statistic_of
+from ergates.experiment.comparison_words import words_of
 from ergates.experiment.layout import shown_value
 from ergates.experiment.measure import Cell
 from ergates.experiment.significance import holm, p_value, repetitions_needed, smallest_p
@@ -73,6 +74,11 @@ class Finding(Struct, frozen=True, kw_only=True):
     pairs: int | None = None
     verdict: Verdict = "nothing to compare"
     note: str = ""
+
+    @property
+    def words(self) -> str:
+        """One sentence."""
+        return words_of(self)
 
 
 def compare(table: Table, experiment: Experiment, comparison: Comparison) -> tuple[Finding, ...]:

@@ -122,9 +122,15 @@ def _ours(each: Measured) -> dict[str, Cell]:
         "started": _utc(manifest.started_ns),
         "hosts": " ".join(member.seat.host for member in manifest.members),
         "simulated": manifest.simulated,
-        "commit": manifest.versions.get("commit", ""),
+        "commit": _commit(manifest.versions),
         "folder": f"{RUNS}/{run_folder_name(manifest.run)}",
     }
+
+
+def _commit(versions: Mapping[str, str]) -> str:
+    """With a `+` when there were changes that it does not hold."""
+    commit = versions.get("commit", "")
+    return f"{commit}+" if commit and versions.get("changed") == "yes" else commit
 
 
 def _values(each: Measured, names: Iterable[str]) -> dict[str, Cell]:

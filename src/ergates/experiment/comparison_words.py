@@ -1,0 +1,107 @@
+"""A finding in words: `darc is 1.83x lower (1.71-1.95) at load=0.5, p = 0.008, 5 repetitions`. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ergates.experiment.layout import shown_value
+
+if TYPE_CHECKING:
+    from ergates.experiment.compare import Finding, Point, Sample
+
+_CLOSE = 1.1
+"""Below this factor three decimals are shown."""
+
+
+def words_of(finding: Finding) -> str:
+    """One sentence; a finding that says nothing says why."""
+    who = f"{finding.measure}: {_named(finding)}{_at(finding.point)}"
+    if finding.verdict == "nothing to compare":
+        return f"{who}: {finding.note}"
+    parts = [f"{who} is {effect_words(finding)}", p_words(finding.p_holm), repetition_words(finding)]
+    text = ", ".join(part for part in parts if part)
+    if finding.verdict == "too few to tell":
+        return f"{who} is {effect_words(finding)}, but {finding.note}"
+    return f"{text}: {finding.verdict}" + (f" ({finding.note})" if finding.note else "")
+
+
+def effect_words(finding: Finding) -> str:
+    """`1.83x lower (1.71-1.95)`; the interval stays out where there is none."""
+    if finding.size is None:
+        return ""
+    if finding.effect == "difference":
+        return _difference(finding)
+    lower = finding.size < 1
+    size = 1 / finding.size if lower else finding.size
+    decimals = _decimals(size)
+    shown = f"{size:.{decimals}f}x"
+    text = "the same" if finding.size == 1 else f"{shown} {'lower' if lower else 'higher'}"
+    if finding.interval is None:
+        return text
+    ends = sorted(1 / end if lower else end for end in (finding.interval.low, finding.interval.high))
+    return f"{text} ({ends[0]:.{decimals}f}-{ends[1]:.{decimals}f})"
+
+
+def _difference(finding: Finding) -> str:
+    assert finding.size is not None
+    unit = f" {finding.unit}" if finding.unit else ""
+    if finding.size == 0:
+        text, sign = "the same", 1
+    else:
+        sign = 1 if finding.size > 0 else -1
+        text = f"{number_words(abs(finding.size))}{unit} {'higher' if sign > 0 else 'lower'}"
+    if finding.interval is None:
+        return text
+    ends = sorted(sign * end for end in (finding.interval.low, finding.interval.high))
+    return f"{text} ({number_words(ends[0])} to {number_words(ends[1])})"
+
+
+def p_words(p: float | None) -> str:
+    """`p < 0.001`, `p = 0.008`."""
+    if p is None:
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.995 else "p = 1"
+
+
+def repetition_words(finding: Finding) -> str:
+    """`5 repetitions`, `5 and 4 repetitions` when the sides differ, `5 pairs`."""
+    if finding.pairs is not None:
+        return f"{finding.pairs} pair{'' if finding.pairs == 1 else 's'}"
+    new, old = finding.sample.repetitions, finding.baseline_sample.repetitions
+    count = f"{new}" if new == old else f"{new} and {old}"
+    return f"{count} repetition{'' if count == '1' else 's'}"
+
+
+def sample_words(sample: Sample) -> str:
+    """`183` or `183 (1 failed)`."""
+    value = "-" if sample.value is None else number_words(sample.value)
+    return f"{value} ({sample.failed} failed)" if sample.failed else value
+
+
+def number_words(number: float) -> str:
+    """Four significant digits, whole numbers whole: `183.4`, `12,345,678`, `1.5e-07`."""
+    if number == 0:
+        return "0"
+    if not 1e-4 <= abs(number) < 1e15:
+        return f"{number:.4g}"
+    if number == int(number) and abs(number) < 1e6:
+        return f"{number:,.0f}"
+    digits = max(0, 3 - math.floor(math.log10(abs(number))))
+    return f"{number:,.{digits}f}"
+
+
+def _decimals(factor: float) -> int:
+    if factor < _CLOSE:
+        return 3
+    return 2 if factor < 10 else 1 if factor < 100 else 0
+
+
+def _named(finding: Finding) -> str:
+    """A text speaks for itself, a number needs the name of its axis."""
+    return finding.value if isinstance(finding.value, str) else f"{finding.axis}={shown_value(finding.value)}"
+
+
+def _at(point: Point) -> str:
+    shown = ", ".join(f"{name}={shown_value(value)}" for name, value in point)
+    return f" at {shown}" if shown else ""
