@@ -10,11 +10,11 @@ from pathlib import Path
 from ergates.cluster.gang import role_of
 from ergates.drivers.machine import host_name
 from ergates.errors import UsageError
-from ergates.experiment.host import ADDRESS_VARIABLE, FOLDER_VARIABLE, HERE_VARIABLE, HOST_LABEL
+from ergates.experiment.host import ADDRESS_VARIABLE, FOLDER_VARIABLE, HERE_VARIABLE, HOST_LABEL, HOST_VARIABLE
 from ergates.experiment.layout import attempt_folder, member_folder_name
 from ergates.experiment.run import RunOrder, Seated
 
-HOST_VARIABLE, LABELS_VARIABLE = "ERG_EXPERIMENT_HOST", "ERG_LABELS"
+LABELS_VARIABLE = "ERG_LABELS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

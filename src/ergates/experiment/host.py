@@ -18,6 +18,8 @@ ADDRESS_VARIABLE, HERE_VARIABLE, FOLDER_VARIABLE = (
     "ERG_EXPERIMENT_FOLDER",
 )
 """In the environment of a worker whose host has another address than its name, or does not share our files."""
+HOST_VARIABLE = "ERG_EXPERIMENT_HOST"
+"""In the environment of every worker: its host's name in the experiment."""
 
 
 class ExperimentHost(Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from ergates.experiment.host import (
     EXPERIMENT_LABEL,
     GROUP_LABEL,
     HOST_LABEL,
+    HOST_VARIABLE,
     WHOLE_HOST,
     ExperimentHost,
 )
@@ -94,7 +95,7 @@ class LocalWorkers:
             self._running[host.name] = subprocess.Popen(
                 [*prefix, *self._command(host, store_file, experiment, log)],
                 cwd="/",
-                env={**os.environ, MARK: self._place.mark, ADDRESS_VARIABLE: host.address},
+                env={**os.environ, MARK: self._place.mark, ADDRESS_VARIABLE: host.address, HOST_VARIABLE: host.name},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -168,7 +169,7 @@ def run_setup(
         done = subprocess.run(
             [*prefix_of.get(host.name, ()), *command],
             cwd=place.here,
-            env={**os.environ, MARK: place.mark, ADDRESS_VARIABLE: host.address, "ERG_EXPERIMENT_HOST": host.name},
+            env={**os.environ, MARK: place.mark, ADDRESS_VARIABLE: host.address, HOST_VARIABLE: host.name},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -234,7 +234,7 @@ class SlurmHosts:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-            environment = worker_environment(os.environ, address)
+            environment = worker_environment(os.environ, node, address)
             # It outlives us: the worker ends when its srun does.
             pid = os.posix_spawnp(command[0], command, environment, file_actions=actions, setsid=True)
         finally:

@@ -17,7 +17,14 @@ from msgspec import Struct
 from ergates.drivers.placers.slurm_array import checked_extra, submission_environment
 from ergates.drivers.placers.slurm_records import format_time, parse_time
 from ergates.errors import UsageError
-from ergates.experiment.host import ADDRESS_VARIABLE, EXPERIMENT_LABEL, GROUP_LABEL, HOST_LABEL, WHOLE_HOST
+from ergates.experiment.host import (
+    ADDRESS_VARIABLE,
+    EXPERIMENT_LABEL,
+    GROUP_LABEL,
+    HOST_LABEL,
+    HOST_VARIABLE,
+    WHOLE_HOST,
+)
 from ergates.experiment.spec import HostGroup
 from ergates.units import MIB, SECOND_NS, Nanoseconds
 
@@ -124,10 +131,10 @@ def worker_command(group: HostGroup, experiment: str, job: str, node: str, step:
     ]  # fmt: skip
 
 
-def worker_environment(environment: Mapping[str, str], address: str) -> dict[str, str]:
+def worker_environment(environment: Mapping[str, str], node: str, address: str) -> dict[str, str]:
     """What a worker is given of ours: no secrets, no settings for srun, and how other hosts reach its node."""
     kept = {name: value for name, value in submission_environment(environment).items() if not _of_srun(name)}
-    return {**kept, ADDRESS_VARIABLE: address, "SLURM_CPU_BIND": "none"}
+    return {**kept, HOST_VARIABLE: node, ADDRESS_VARIABLE: address, "SLURM_CPU_BIND": "none"}
 
 
 def parse_allocations(text: str) -> list[Allocation]:

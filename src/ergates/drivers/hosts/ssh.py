@@ -42,6 +42,7 @@ from ergates.experiment.host import (
     GROUP_LABEL,
     HERE_VARIABLE,
     HOST_LABEL,
+    HOST_VARIABLE,
     WHOLE_HOST,
     ExperimentHost,
 )
@@ -192,6 +193,7 @@ class SshHosts:
 
     def _environment(self, host: Host) -> dict[str, str]:
         return {
+            HOST_VARIABLE: host.name,
             ADDRESS_VARIABLE: self._addresses.get(host.name) or self._ssh.reached_as(host),
             HERE_VARIABLE: self._here(host),
             FOLDER_VARIABLE: f"{self._base(host)}/runs",
