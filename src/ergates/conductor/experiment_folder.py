@@ -92,6 +92,14 @@ class ExperimentFolder:
             self.run_folder(run) / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
         )
 
+    def reopen(self, run: Run) -> None:
+        """It is not finished any more; what its manifest said stays beside it."""
+        path = self.run_folder(run) / MANIFEST
+        number = 1
+        while (aside := path.with_name(f"failed-{number}.json")).exists():
+            number += 1
+        path.rename(aside)
+
     # --- who works on it ----------------------------------------------------------------------
 
     @contextmanager

@@ -1,0 +1,57 @@
+"""How an experiment stands, for those who ask: while it runs, after it, after a crash. One small file, and a count of manifests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from ergates.conductor.experiment_folder import STANDING, ExperimentFolder, folder_of
+from ergates.conductor.standing import FailedRun, Standing, run_name
+from ergates.errors import UsageError
+
+
+def named_folder(place: Path, folder: Path | None = None) -> ExperimentFolder:
+    """Of what people give: the file of an experiment, or the folder of its runs.
+
+    Raises:
+        UsageError: there is no such experiment, or none of its runs were planned.
+    """
+    path = Path(os.path.abspath(folder or (place if place.is_dir() else folder_of(place))))
+    found = ExperimentFolder(path)
+    if not found.begun:
+        raise UsageError(f"{place}: no runs were planned in {path}\n  hint: erg experiment run {place}")
+    return found
+
+
+def standing_of(folder: ExperimentFolder) -> Standing:
+    """As whoever conducts wrote it a moment ago; when nobody does, what lies in the folder counts.
+
+    Raises:
+        UsageError: it is no folder of an experiment.
+    """
+    said = _said(folder)
+    if folder.conductor() is not None and said is not None:
+        return said
+    runs = folder.runs()
+    finished = [run for run in runs if folder.is_finished(run)]
+    known = {failed.number: failed for failed in (said.failed if said is not None else ())}
+    fresh = {run.number for run in finished}
+    if said is None or said.ended != len(finished):  # whoever wrote it was killed before it wrote the last one down
+        known = {}
+        for run in finished:
+            manifest = folder.manifest(run)
+            if not manifest.ok:
+                known[run.number] = FailedRun(number=run.number, name=run_name(run), problem=manifest.problem)
+    failed = tuple(known[number] for number in sorted(known) if number in fresh)
+    base = said or Standing(name=folder.experiment().name, total=len(runs), finished=0)
+    return replace(base, total=len(runs), finished=len(finished) - len(failed), failed=failed, running=(), left_ns=None)
+
+
+def _said(folder: ExperimentFolder) -> Standing | None:
+    try:
+        return msgspec.json.decode((folder.path / STANDING).read_bytes(), type=Standing)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
