@@ -113,6 +113,7 @@ def _draw_panel(axes: Axes, panel: Panel, drawing: Drawing) -> None:
                 _steps(axes, series)
             case shape:
                 _grouped(axes, series, drawing.places, numbers, boxes=shape == "box")
+    _heights(axes, drawing)
     if drawing.shape == "line":
         _ticks_of(axes, drawing.places, log=drawing.log_x)
     elif drawing.shape in ("bar", "box"):
@@ -200,6 +201,28 @@ def _grouped(axes: Axes, series: Series, places: Sequence[Value], numbers: Seque
     )
 
 
+def _heights(axes: Axes, drawing: Drawing) -> None:
+    """Plain numbers; the axis starts at 0 where that costs at most half of the room: less would make differences look large."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if drawing.log_y:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    if drawing.shape in ("line", "box") and not drawing.log_y:
+        values = [
+            value for each in drawing.panels for series in each.series for mark in series.marks for value in mark.values
+        ]
+        if values and 0 <= min(values) < 0.5 * max(values):
+            axes.set_ylim(bottom=0)
+
+
+def _plain(value: float) -> str:
+    if value and not 1e-4 <= abs(value) < 1e9:
+        return f"{value:g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+
 def _ticks_of(axes: Axes, places: Sequence[Value], *, log: bool) -> None:
     """On a logarithmic axis ticks stand at the values of the sweep, as the file has them."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -211,7 +234,7 @@ def _ticks_of(axes: Axes, places: Sequence[Value], *, log: bool) -> None:
     step = max(1, math.ceil(len(values) / _TICKS_MOST))
     axes.xaxis.set_major_locator(FixedLocator(values[::step]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e5 else f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
 
 
 def _places(axes: Axes, places: Sequence[Value]) -> None:

@@ -1,88 +1,39 @@
-"""Which is better, by how much, could it be chance: every value of an axis against a baseline, at each point of the other axes.
+"""Which is better, by how much, could it be chance: every value of an axis against a baseline.
 
-Pure: a table in, findings out. Runs that failed are in no figure here; that they failed is said. An answer that so few
-repetitions cannot give is not given: with 3 against 3 no test can come below p = 0.1, whatever was measured.
+At each point of the other axes, and over all of them. Pure: a table in, findings out. Runs that failed are in no figure here;
+that they failed is said. An answer that so few repetitions cannot give is not given: with 3 against 3 at one point no test can
+come below p = 0.1, whatever was measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
-from ergates.experiment.bootstrap import Interval, Statistic, effect_interval, interval_of, statistic_of
-from ergates.experiment.comparison_words import words_of
+from ergates.experiment.bootstrap import effect_interval, statistic_of
+from ergates.experiment.comparison_words import counted, shown_point
+from ergates.experiment.findings import Finding, Verdict
 from ergates.experiment.layout import shown_value
-from ergates.experiment.measure import Cell
+from ergates.experiment.samples import (
+    Point,
+    Rows,
+    Sample,
+    groups_of,
+    is_number,
+    sample_of,
+    sides_of,
+    value_of_cell,
+    values_of,
+)
 from ergates.experiment.significance import holm, p_value, repetitions_needed, smallest_p
 from ergates.experiment.spec import Comparison, Experiment, Measure, Value
-from ergates.experiment.table import Table, as_kind, numbers_of
-
-Verdict = Literal["better", "worse", "not told apart", "too few to tell", "nothing to compare"]
-"""`not told apart` does not mean equal."""
-Point = tuple[tuple[str, Value], ...]
-
-
-class Sample(Struct, frozen=True, kw_only=True):
-    """One value of the axis at one point.
-
-    Args:
-        repetitions: that count; `failed` are those that do not.
-        value: the statistic of them; None when there are none.
-        interval: of that statistic, by bootstrap; None where there is none.
-        low, high: lowest and highest of them.
-    """
-
-    repetitions: int
-    failed: int
-    value: float | None = None
-    interval: Interval | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """One value of the axis against the baseline at one point, for one measure.
-
-    Args:
-        point: values of the other axes.
-        axis, value, baseline: what is compared with what.
-        effect: `ratio` is value over baseline; `difference`, where a value is not above 0, is value minus baseline.
-        size: the effect; None when a side has no run.
-        interval: of the effect.
-        p: as tested; `p_holm` adjusted for all findings of the measure.
-        pairs: how many repetitions were compared pairwise; None when not paired.
-    """
-
-    measure: str
-    unit: str
-    better: Literal["lower", "higher"]
-    statistic: str
-    confidence: float
-    point: Point
-    axis: str
-    value: Value
-    baseline: Value
-    sample: Sample
-    baseline_sample: Sample
-    effect: Literal["ratio", "difference"] = "ratio"
-    size: float | None = None
-    interval: Interval | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    pairs: int | None = None
-    verdict: Verdict = "nothing to compare"
-    note: str = ""
-
-    @property
-    def words(self) -> str:
-        """One sentence."""
-        return words_of(self)
+from ergates.experiment.stratified import overall_interval, overall_p, overall_size, overall_smallest_p
+from ergates.experiment.table import Table, as_kind
 
 
 def compare(table: Table, experiment: Experiment, comparison: Comparison) -> tuple[Finding, ...]:
-    """Findings measure by measure, point by point, in the order in which the file names them.
+    """Findings measure by measure: over all points first, then point by point, in the order in which the file names them.
 
     Args:
         table: of all finished runs, failed ones included.
@@ -92,190 +43,177 @@ def compare(table: Table, experiment: Experiment, comparison: Comparison) -> tup
     findings: list[Finding] = []
     for measure in experiment.measures:
         if is_number(table, measure.name) and (not comparison.measures or measure.name in comparison.measures):
-            findings += _adjusted(_of_measure(table, experiment, comparison, measure))
+            subjects = _subjects(table, experiment, comparison, measure)
+            findings += _adjusted(_overall(subjects))
+            findings += _adjusted([_at_point(subject) for subject in subjects])
     return tuple(findings)
 
 
-def is_number(table: Table, name: str) -> bool:
-    """Whether a column has numbers that a statistic can be made of."""
-    return any(column.name == name and column.kind in ("integer", "number") for column in table.columns)
+class _Subject(Struct, frozen=True, kw_only=True):
+    """One value of the axis at one point, before anything is computed."""
 
-
-def groups_of(table: Table, experiment: Experiment, axes: Sequence[str]) -> dict[Point, list[dict[str, Cell]]]:
-    """Rows, failed ones included, by the values of some axes; points in the order in which the file names the values."""
-    places = [values_of(table, experiment, axis) for axis in axes]
-    groups: dict[Point, list[dict[str, Cell]]] = {}
-    for row in table.rows:
-        groups.setdefault(tuple((axis, _value(row[axis])) for axis in axes), []).append(row)
-    return dict(
-        sorted(groups.items(), key=lambda each: [places[i].index(value) for i, (_, value) in enumerate(each[0])])
-    )
-
-
-def values_of(table: Table, experiment: Experiment, axis: str) -> list[Value]:
-    """Of an axis, as the table has them: in the order of the file, then what only the runs know. Numbers go upwards."""
-    kind = next(column.kind for column in table.columns if column.name == axis)
-    named = [as_kind(value, kind) for each in experiment.sweep if each.name == axis for value in each.values]
-    present = [_value(row[axis]) for row in table.rows]
-    values = [value for value in dict.fromkeys([*map(_value, named), *present]) if value in present]
-    numbers = [value for value in values if not isinstance(value, str)]
-    return [*sorted(numbers), *values[len(numbers) :]] if kind in ("integer", "number") else values
-
-
-def sample_of(
-    rows: Sequence[Mapping[str, Cell]], name: str, statistic: Statistic, confidence: float, seed: str
-) -> Sample:
-    """Of the repetitions of one point."""
-    ok = [row for row in rows if row["ok"] is True]
-    values = numbers_of(ok, name)
-    if not values:
-        return Sample(repetitions=0, failed=len(rows) - len(ok))
-    return Sample(
-        repetitions=len(values),
-        failed=len(rows) - len(ok),
-        value=statistic_of(statistic, values),
-        interval=interval_of(statistic, values, confidence, seed),
-        low=min(values),
-        high=max(values),
-    )
-
-
-def _of_measure(table: Table, experiment: Experiment, comparison: Comparison, measure: Measure) -> list[Finding]:
-    axis = comparison.axis
-    values = values_of(table, experiment, axis)
-    kind = next(column.kind for column in table.columns if column.name == axis)
-    baseline = _value(as_kind(comparison.baseline, kind))
-    others = [name for name in table.names("axis") if name != axis]
-    findings = []
-    for point, rows in groups_of(table, experiment, others).items():
-        by_value = {value: [row for row in rows if row[axis] == value] for value in (baseline, *values)}
-        for value in values:
-            if value != baseline and by_value[value]:
-                subject = _Subject(measure, comparison, point, value, baseline, experiment.seed)
-                findings.append(_finding(subject, by_value[value], by_value[baseline]))
-    return findings
-
-
-class _Subject(Struct, frozen=True):
     measure: Measure
     comparison: Comparison
     point: Point
     value: Value
     baseline: Value
     seed: int
+    rows: Rows
+    baseline_rows: Rows
 
-    def stream(self, what: Value) -> str:
+    def stream(self, what: Value, *, everywhere: bool = False) -> str:
         """Names the random numbers of one figure."""
-        return f"{self.seed}/{self.measure.name}/{shown_point(self.point)}/{shown_value(what)}"
+        where = "" if everywhere else shown_point(self.point)
+        return f"{self.seed}/{self.measure.name}/{where}/{shown_value(what)}"
+
+    def sides(self) -> tuple[list[float], list[float]]:
+        return sides_of(self.rows, self.baseline_rows, self.measure.name, paired=self.comparison.paired)
+
+    def finding(self, sample: Sample, baseline_sample: Sample) -> Finding:
+        return Finding(
+            measure=self.measure.name,
+            unit=self.measure.unit,
+            better=self.measure.better,
+            statistic=self.comparison.statistic,
+            confidence=self.comparison.confidence,
+            point=self.point,
+            axis=self.comparison.axis,
+            value=self.value,
+            baseline=self.baseline,
+            sample=sample,
+            baseline_sample=baseline_sample,
+        )
 
 
-def _finding(subject: _Subject, rows: list[dict[str, Cell]], baseline_rows: list[dict[str, Cell]]) -> Finding:
-    measure, comparison = subject.measure, subject.comparison
+def _subjects(table: Table, experiment: Experiment, comparison: Comparison, measure: Measure) -> list[_Subject]:
+    axis = comparison.axis
+    kind = next(column.kind for column in table.columns if column.name == axis)
+    baseline = value_of_cell(as_kind(comparison.baseline, kind))
+    others = [name for name in table.names("axis") if name != axis]
+    subjects = []
+    for point, rows in groups_of(table, experiment, others).items():
+        for value in values_of(table, experiment, axis):
+            own = [row for row in rows if row[axis] == value]
+            if value != baseline and own:
+                subjects.append(
+                    _Subject(
+                        measure=measure,
+                        comparison=comparison,
+                        point=point,
+                        value=value,
+                        baseline=baseline,
+                        seed=experiment.seed,
+                        rows=own,
+                        baseline_rows=[row for row in rows if row[axis] == baseline],
+                    )
+                )
+    return subjects
+
+
+def _at_point(subject: _Subject) -> Finding:
+    comparison, name = subject.comparison, subject.measure.name
     statistic, confidence, paired = comparison.statistic, comparison.confidence, comparison.paired
-    sides = [
-        sample_of(each, measure.name, statistic, confidence, subject.stream(value))
-        for each, value in ((rows, subject.value), (baseline_rows, subject.baseline))
-    ]
-    finding = Finding(
-        measure=measure.name,
-        unit=measure.unit,
-        better=measure.better,
-        statistic=statistic,
-        confidence=confidence,
-        point=subject.point,
-        axis=comparison.axis,
-        value=subject.value,
-        baseline=subject.baseline,
-        sample=sides[0],
-        baseline_sample=sides[1],
+    finding = subject.finding(
+        sample_of(subject.rows, name, statistic, confidence, subject.stream(subject.value)),
+        sample_of(subject.baseline_rows, name, statistic, confidence, subject.stream(subject.baseline)),
     )
-    new, old = _pairs(rows, baseline_rows, measure.name) if paired else _both(rows, baseline_rows, measure.name)
+    new, old = subject.sides()
     if paired:
         finding = structs.replace(finding, pairs=len(new))
     if not new or not old:
-        return structs.replace(finding, note=_why_nothing(subject, sides, paired=paired))
+        return structs.replace(finding, note=_why_nothing(finding))
     ratio = min(*new, *old) > 0
     seed = f"{subject.stream(subject.value)}/{shown_value(subject.baseline)}"
     a, b = statistic_of(statistic, new), statistic_of(statistic, old)
-    few = smallest_p(len(new), len(old), paired=paired) >= 1 - confidence
+    least = smallest_p(len(new), len(old), paired=paired)
+    few = least >= 1 - confidence
     return structs.replace(
         finding,
         effect="ratio" if ratio else "difference",
         size=a / b if ratio else a - b,
         interval=None if few else effect_interval(statistic, new, old, confidence, seed, ratio=ratio, paired=paired),
         p=p_value(statistic, new, old, seed, paired=paired),
+        p_least=least,
         verdict="too few to tell" if few else "not told apart",
-        note=_how_few(len(new), len(old), confidence, paired=paired) if few else "",
+        note=f"{_few(min(len(new), len(old)), 1 - confidence, paired=paired)} could tell" if few else "",
     )
 
 
+def _overall(subjects: Sequence[_Subject]) -> list[Finding]:
+    """One for each value of the axis that meets the baseline at two points or more."""
+    findings = []
+    for value in dict.fromkeys(subject.value for subject in subjects):
+        there = [subject for subject in subjects if subject.value == value and all(subject.sides())]
+        if len(there) > 1:
+            findings.append(_over_all(there))
+    return findings
+
+
+def _over_all(subjects: Sequence[_Subject]) -> Finding:
+    first, strata = subjects[0], [subject.sides() for subject in subjects]
+    statistic, confidence, paired = first.comparison.statistic, first.comparison.confidence, first.comparison.paired
+    ratio = all(min(*new, *old) > 0 for new, old in strata)
+    seed = first.stream(first.value, everywhere=True)
+    least = overall_smallest_p(strata, paired=paired)
+    few = least >= 1 - confidence
+    finding = structs.replace(first, point=()).finding(
+        _sum([len(new) for new, _ in strata], [subject.rows for subject in subjects]),
+        _sum([len(old) for _, old in strata], [subject.baseline_rows for subject in subjects]),
+    )
+    return structs.replace(
+        finding,
+        points=len(strata),
+        pairs=sum(len(new) for new, _ in strata) if paired else None,
+        effect="ratio" if ratio else "difference",
+        size=overall_size(statistic, strata, ratio=ratio),
+        interval=overall_interval(statistic, strata, confidence, seed, ratio=ratio, paired=paired),
+        p=overall_p(statistic, strata, seed, paired=paired),
+        p_least=least,
+        verdict="too few to tell" if few else "not told apart",
+        note="too few repetitions and points to tell" if few else "",
+    )
+
+
+def _sum(counts: Sequence[int], rows: Sequence[Rows]) -> Sample:
+    failed = sum(row["ok"] is not True for own in rows for row in own)
+    return Sample(repetitions=sum(counts), failed=failed)
+
+
 def _adjusted(findings: list[Finding]) -> list[Finding]:
-    """With p adjusted for all findings of one measure, and the verdict that follows."""
-    tested = [each for each in findings if each.verdict == "not told apart"]
-    adjusted = iter(holm([each.p for each in tested]))
-    return [_judged(each, next(adjusted), len(tested)) if each in tested else each for each in findings]
+    """With p adjusted for all of them, and the verdict that follows."""
+    tested = [number for number, each in enumerate(findings) if each.verdict == "not told apart"]
+    adjusted = dict(zip(tested, holm([findings[number].p for number in tested]), strict=True))
+    return [
+        _judged(each, p_holm, len(tested)) if (p_holm := adjusted.get(number)) is not None else each
+        for number, each in enumerate(findings)
+    ]
 
 
-def _judged(finding: Finding, p_holm: float | None, family: int) -> Finding:
+def _judged(finding: Finding, p_holm: float, family: int) -> Finding:
     alpha = 1 - finding.confidence
-    assert p_holm is not None and finding.size is not None
+    assert finding.size is not None and finding.p_least is not None
     neutral = 1.0 if finding.effect == "ratio" else 0.0
     if p_holm < alpha and finding.size != neutral:
         lower = finding.size < neutral
         verdict: Verdict = "better" if lower == (finding.better == "lower") else "worse"
         return structs.replace(finding, p_holm=p_holm, verdict=verdict)
+    if finding.p_least * family < alpha or finding.points is not None:
+        return structs.replace(finding, p_holm=p_holm)
     paired = finding.pairs is not None
-    sizes = (finding.pairs,) * 2 if finding.pairs else (finding.sample.repetitions, finding.baseline_sample.repetitions)
-    note = ""
-    if smallest_p(*sizes, paired=paired) * family >= alpha:
-        enough = repetitions_needed(alpha / family, paired=paired)
-        note = f"{min(sizes)} repetitions cannot tell {family} comparisons apart at once; {enough} could"
-    return structs.replace(finding, p_holm=p_holm, note=note)
+    fewest = finding.pairs or min(finding.sample.repetitions, finding.baseline_sample.repetitions)
+    note = f"{_few(fewest, alpha / family, paired=paired)} could tell {family} comparisons at once"
+    return structs.replace(finding, p_holm=p_holm, verdict="too few to tell", note=note)
 
 
-def shown_point(point: Iterable[tuple[str, Value]]) -> str:
-    """`load=0.5, cap=90`."""
-    return ", ".join(f"{name}={shown_value(value)}" for name, value in point)
+def _few(repetitions: int, alpha: float, *, paired: bool) -> str:
+    noun = "pair" if paired else "repetition"
+    enough = repetitions_needed(alpha, paired=paired)
+    return f"{counted(repetitions, noun)}: too few to tell; {enough}{'' if paired else ' of each'}"
 
 
-def _both(
-    rows: list[dict[str, Cell]], baseline_rows: list[dict[str, Cell]], name: str
-) -> tuple[list[float], list[float]]:
-    return numbers_of(_ok(rows), name), numbers_of(_ok(baseline_rows), name)
-
-
-def _pairs(
-    rows: list[dict[str, Cell]], baseline_rows: list[dict[str, Cell]], name: str
-) -> tuple[list[float], list[float]]:
-    """Of the repetitions that count on both sides."""
-    old = {row["repetition"]: number for row in _ok(baseline_rows) for number in numbers_of([row], name)}
-    both = [
-        (number, old[row["repetition"]])
-        for row in _ok(rows)
-        if row["repetition"] in old
-        for number in numbers_of([row], name)
-    ]
-    return [number for number, _ in both], [number for _, number in both]
-
-
-def _ok(rows: list[dict[str, Cell]]) -> list[dict[str, Cell]]:
-    return [row for row in rows if row["ok"] is True]
-
-
-def _why_nothing(subject: _Subject, sides: Sequence[Sample], *, paired: bool) -> str:
-    for value, sample in zip((subject.value, subject.baseline), sides, strict=True):
+def _why_nothing(finding: Finding) -> str:
+    for value, sample in ((finding.value, finding.sample), (finding.baseline, finding.baseline_sample)):
         if not sample.repetitions:
             why = f"{sample.failed} failed" if sample.failed else "there is none"
-            return f"no run of {subject.comparison.axis}={shown_value(value)} counts: {why}"
-    return "no repetition counts on both sides" if paired else "no value"
-
-
-def _how_few(new: int, old: int, confidence: float, *, paired: bool) -> str:
-    enough = repetitions_needed(1 - confidence, paired=paired)
-    few = min(new, old)
-    return f"{few} repetition{'' if few == 1 else 's'}: too few to tell; {enough} of each could"
-
-
-def _value(cell: Cell) -> Value:
-    """A cell of an axis: a run has a value for every axis of its own file, but an older run may lack a new axis."""
-    return "" if cell is None or isinstance(cell, list) else cell
+            return f"no run of {finding.axis}={shown_value(value)} counts: {why}"
+    return "no repetition counts on both sides"

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from msgspec import structs
 
 from ergates.errors import UsageError
-from ergates.experiment.compare import is_number, values_of
 from ergates.experiment.layout import shown_value
+from ergates.experiment.samples import is_number, values_of
 from ergates.experiment.spec import Comparison, Experiment, Value
 from ergates.experiment.table import Table
 

@@ -1,4 +1,4 @@
-"""A finding in words: `darc is 1.83x lower (1.71-1.95) at load=0.5, p = 0.008, 5 repetitions`. Pure."""
+"""A finding in words: `p99: darc at load=0.5 is 1.83x lower (1.71-1.95) than fcfs, p = 0.008, 5 repetitions: better`. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ergates.experiment.layout import shown_value
 
 if TYPE_CHECKING:
-    from ergates.experiment.compare import Finding, Point, Sample
+    from ergates.experiment.findings import Finding
+    from ergates.experiment.samples import Point, Sample
 
 _CLOSE = 1.1
 """Below this factor three decimals are shown."""
@@ -16,14 +17,14 @@ _CLOSE = 1.1
 
 def words_of(finding: Finding) -> str:
     """One sentence; a finding that says nothing says why."""
-    who = f"{finding.measure}: {_named(finding)}{_at(finding.point)}"
+    where = f" over all {finding.points} points" if finding.points else _at(finding.point)
+    who = f"{finding.measure}: {_named(finding)}{where}"
     if finding.verdict == "nothing to compare":
         return f"{who}: {finding.note}"
-    parts = [f"{who} is {effect_words(finding)}", p_words(finding.p_holm), repetition_words(finding)]
-    text = ", ".join(part for part in parts if part)
+    against = f"{effect_words(finding)} than {_baseline(finding)}"
     if finding.verdict == "too few to tell":
-        return f"{who} is {effect_words(finding)}, but {finding.note}"
-    return f"{text}: {finding.verdict}" + (f" ({finding.note})" if finding.note else "")
+        return f"{who} is {against}, but {finding.note}"
+    return f"{who} is {against}, {p_words(finding.p_holm)}, {repetition_words(finding)}: {finding.verdict}"
 
 
 def effect_words(finding: Finding) -> str:
@@ -36,7 +37,7 @@ def effect_words(finding: Finding) -> str:
     size = 1 / finding.size if lower else finding.size
     decimals = _decimals(size)
     shown = f"{size:.{decimals}f}x"
-    text = "the same" if finding.size == 1 else f"{shown} {'lower' if lower else 'higher'}"
+    text = "no other" if finding.size == 1 else f"{shown} {'lower' if lower else 'higher'}"
     if finding.interval is None:
         return text
     ends = sorted(1 / end if lower else end for end in (finding.interval.low, finding.interval.high))
@@ -47,7 +48,7 @@ def _difference(finding: Finding) -> str:
     assert finding.size is not None
     unit = f" {finding.unit}" if finding.unit else ""
     if finding.size == 0:
-        text, sign = "the same", 1
+        text, sign = "no other", 1
     else:
         sign = 1 if finding.size > 0 else -1
         text = f"{number_words(abs(finding.size))}{unit} {'higher' if sign > 0 else 'lower'}"
@@ -67,10 +68,19 @@ def p_words(p: float | None) -> str:
 def repetition_words(finding: Finding) -> str:
     """`5 repetitions`, `5 and 4 repetitions` when the sides differ, `5 pairs`."""
     if finding.pairs is not None:
-        return f"{finding.pairs} pair{'' if finding.pairs == 1 else 's'}"
+        return counted(finding.pairs, "pair")
     new, old = finding.sample.repetitions, finding.baseline_sample.repetitions
-    count = f"{new}" if new == old else f"{new} and {old}"
-    return f"{count} repetition{'' if count == '1' else 's'}"
+    return counted(new, "repetition") if new == old else f"{new} and {old} repetitions"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 pair`, `5 pairs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown_point(point: Point) -> str:
+    """`load=0.5, cap=90`."""
+    return ", ".join(f"{name}={shown_value(value)}" for name, value in point)
 
 
 def sample_words(sample: Sample) -> str:
@@ -102,6 +112,10 @@ def _named(finding: Finding) -> str:
     return finding.value if isinstance(finding.value, str) else f"{finding.axis}={shown_value(finding.value)}"
 
 
+def _baseline(finding: Finding) -> str:
+    value = finding.baseline
+    return value if isinstance(value, str) else f"{finding.axis}={shown_value(value)}"
+
+
 def _at(point: Point) -> str:
-    shown = ", ".join(f"{name}={shown_value(value)}" for name, value in point)
-    return f" at {shown}" if shown else ""
+    return f" at {shown_point(point)}" if point else ""

@@ -14,9 +14,9 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from ergates.experiment.bootstrap import Statistic
-from ergates.experiment.compare import Point, groups_of, is_number, sample_of, values_of
 from ergates.experiment.layout import shown_value
 from ergates.experiment.measure import Cell
+from ergates.experiment.samples import Point, groups_of, is_number, sample_of, values_of
 from ergates.experiment.spec import Experiment, Figure, Value
 from ergates.experiment.table import Table, ok_rows
 
@@ -212,9 +212,9 @@ def _meaning(statistic: Statistic, confidence: float, counts: set[int]) -> str:
     if max(counts) == 1:
         return text
     if max(counts) < _INTERVAL_LEAST or statistic in ("min", "max"):
-        return f"{text}; bars: lowest to highest"
+        return f"{text}; whiskers: lowest to highest"
     below = f" (lowest to highest where fewer than {_INTERVAL_LEAST})" if min(counts) < _INTERVAL_LEAST else ""
-    return f"{text}; bars: {confidence * 100:g} % bootstrap interval{below}"
+    return f"{text}; whiskers: {confidence * 100:g} % bootstrap interval{below}"
 
 
 def _repetitions(counts: set[int]) -> str:
