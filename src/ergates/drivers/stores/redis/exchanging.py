@@ -123,8 +123,10 @@ class Exchanging:
         orders_seen: int,
     ) -> Exchanged:
         """See Exchanger.exchange."""
-        asked = [job_number(job) for job in jobs]
-        life = self._lives.setdefault(worker, _Life())
+        asked = [job_number(job) for job in jobs] if jobs else []
+        life = self._lives.get(worker)
+        if life is None:
+            life = self._lives[worker] = _Life()
         self._settle(worker, life, now_ns)
         refused: list[Row] = []
         new = self._new_commits(life, commits, refused)
@@ -271,13 +273,17 @@ class Exchanging:
                 held[some.job, some.first + place, some.fence + place] = some
 
     def _answer(self, life: _Life, core: Core, rest: Rest, refused: Sequence[Row]) -> Exchanged:
-        granted = [some for late in life.lost for some in late.granted] + core.granted
+        granted = core.granted
+        if life.lost:
+            granted = [some for late in life.lost for some in late.granted] + granted
         session = self._session
         leases = leases_of(session, granted)
-        revoked = set(rest.revoked) | (life.revoked & life.held.keys())
+        revoked = set(rest.revoked)
+        if life.revoked:
+            revoked |= life.revoked & life.held.keys()
         answer = Exchanged(
             leases=leases,
-            refused=places_of([*refused, *core.refused]),
+            refused=places_of([*refused, *core.refused]) if refused or core.refused else (),
             offers=offers_of(session, rest.offers),
             revoked=places_of(sorted(revoked)) if revoked else (),
             next_ready_ns=None if rest.next_ready_us is False else Nanoseconds(rest.next_ready_us * 1000),
@@ -285,7 +291,7 @@ class Exchanging:
             stale=rest.stale,
             orders=msgspec.json.decode(rest.orders, type=WorkerOrders) if rest.orders else None,
             seat=seat_of(rest.seat),
-            gang_ends=gang_ends_of(rest.gang_ends, rest.blobs),
+            gang_ends=gang_ends_of(rest.gang_ends, rest.blobs) if rest.gang_ends else (),
         )
         life.lost.clear()
         life.settled.clear()

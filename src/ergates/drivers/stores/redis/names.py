@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -12,6 +13,7 @@ from ergates.errors import UnknownJobError, UsageError
 ID_MAX = (1 << 32) - 1
 
 
+@lru_cache(256)
 def job_number(job: str) -> int:
     """`j12` is 12. Raises UnknownJobError."""
     if job[:1] == "j" and job[1:].isascii() and job[1:].isdecimal() and len(job) < 10:
@@ -27,6 +29,7 @@ def number_or_none(job: str) -> int:
         return 0
 
 
+@lru_cache(256)
 def job_name(number: int) -> JobId:
     return JobId(f"j{number}")
 

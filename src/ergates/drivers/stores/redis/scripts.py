@@ -1,9 +1,9 @@
 """The Lua scripts: one for each call of the store, put together from pieces.
 
 A script is known to the server by its SHA-1, so a server that serves workers of two versions keeps both apart. Every script
-begins with the pieces OFTEN; `-- needs: a b` in its first line adds more. The pieces SELDOM are the body of one function that
-runs when the first of theirs is called: to make eighty closures costs as much as a usual exchange. All functions stand in one
-table, `S`, for a closure is the dearer to make the more locals of the script it captures.
+begins with the pieces FIRST and OFTEN; `-- needs: a b` in its first line adds more. The pieces SELDOM are the body of one
+function that runs when the first of theirs is called: to make eighty closures costs as much as a usual exchange. All functions
+stand in one table, `S`, for a closure is the dearer to make the more locals of the script it captures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ FOLDER = Path(__file__).parent / "lua"
 LAYOUT = 1
 """Version of the keys (docs/decisions/0008-redis-layout.md). Stands in base.lua as well."""
 
-OFTEN = ("constants", "base", "states", "jobs", "lanes")
+FIRST = ("constants", "sums", "base")
+OFTEN = ("functions", "states", "jobs", "lanes")
+USUAL = {"exchange": ("usual",)}
+"""What answers the usual call of a script before any function is made."""
 SELDOM = ("constants", "lane_changes", "tasks", "dependencies", "ring", "workers", "ending", "seeing", "gangs")
 _LOAD_WHEN_CALLED = """
 setmetatable(S, { __index = function(pieces, name)
@@ -43,7 +46,7 @@ def script(name: str) -> Script:
     marker, _, needs = first.partition(":")
     assert marker == "-- needs", f"{name}.lua does not say what it needs"
     seldom = "\n".join(_piece(piece) for piece in SELDOM)
-    pieces = [_piece(piece) for piece in OFTEN]
+    pieces = [_piece(piece) for piece in (*FIRST, *USUAL.get(name, ()), *OFTEN)]
     pieces.append(f"local function load_seldom()\n{seldom}\nend\n{_LOAD_WHEN_CALLED}")
     source = "\n".join([*pieces, *(_piece(piece) for piece in needs.split()), body]).encode()
     return Script(name, hashlib.sha1(source, usedforsecurity=False).hexdigest(), source)

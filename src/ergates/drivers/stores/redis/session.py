@@ -81,15 +81,15 @@ class Session:
 
     def run(self, name: str, request: Any, now_ns: int = 0, blobs: Sequence[bytes] = (), run_id: str = "") -> list[Any]:
         """Call a script; returns its answers. `now_ns` is the caller's clock, 0 where a call brings no time; `run_id`
-        the server process that must answer, where it matters.
-
+        the server process that must answer, where it matters: the connection was opened just before then.
 
         Raises:
             StoreUnavailableError: whether it was carried out is not known.
             StoreFullError, StoreError: it was not.
         """
         connection = self.connection()
-        connection.open()
+        if not run_id or not connection.is_open:
+            connection.open()
         if run_id and connection.run_id != run_id:
             raise StoreUnavailableError(f"{connection.where}: the server was restarted just now")
         ahead = False if self._server_time else self._ahead_us
@@ -128,8 +128,9 @@ class Session:
 
     def requirements(self, numbers: Iterable[int]) -> dict[int, Requirement]:
         """All classes met so far, these among them."""
-        missing = sorted({number for number in numbers if number not in self._classes})
+        missing = [number for number in numbers if number not in self._classes]
         if missing:
+            missing = sorted(set(missing))
             bodies = self.connection().command("HMGET", self.prefix + "class", *missing)
             for number, body in zip(missing, bodies, strict=True):
                 self._classes[number] = msgspec.json.decode(body, type=Requirement)

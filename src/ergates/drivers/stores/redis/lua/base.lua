@@ -1,4 +1,5 @@
 -- What every script begins with: who calls, what time it is, is this store of our layout, is this still the same server?
+-- One straight line without functions, for the usual exchange needs none (usual.lua).
 --
 -- KEYS[1] is the queue's hash of facts, `{erg:QUEUE}:meta`; every other key begins like it, so all lie in one slot.
 -- ARGV[1] is MessagePack: {layout, run id, caller's time, its correction or false for the server's own clock, lease time,
@@ -9,7 +10,6 @@ local META = KEYS[1]
 local P = string.sub(META, 1, -5)
 local call, pack, unpack_msgpack, format = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format
 local LAYOUT = 1
-local S = {} -- what is seldom needed, made when it is first called (scripts.py)
 
 local head = unpack_msgpack(ARGV[1])
 local request = head[6]
@@ -27,12 +27,7 @@ local generation, fence, rows, open_tasks, seen, steps_in_work, ageing_jobs, fir
 if meta[3] then
   generation, fence, rows, open_tasks, seen, steps_in_work, ageing_jobs, first_due = struct.unpack('<dddddddd', meta[3])
 end
-
-S.gangs = tonumber(meta[4] or 0) -- classes of tasks that need several workers; nearly always none
-
-function S.text(number)
-  return format('%.0f', number)
-end
+local gangs = tonumber(meta[4] or 0) -- classes of tasks that need several workers; nearly always none
 
 -- Store time `at`, and what to add to a moment of the caller's clock.
 local at, ahead
@@ -63,24 +58,4 @@ if meta[2] ~= head[2] then
   for _, worker in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
     call('ZADD', P .. 'workers', at, worker)
   end
-end
-
-function S.new_fences(count)
-  local first = fence + 1
-  fence = fence + count
-  return generation * 4294967296 + first
-end
-
-function S.flush_meta()
-  local counters =
-    struct.pack('<dddddddd', generation, fence, rows, open_tasks, seen, steps_in_work, ageing_jobs, first_due)
-  if counters ~= meta[3] then
-    call('HSET', META, 'counters', counters)
-  end
-end
-
--- How every script ends: what changed is written, and the caller learns the correction of its clock.
-function S.finish(...)
-  S.flush_meta()
-  return { pack(ahead), ... }
 end

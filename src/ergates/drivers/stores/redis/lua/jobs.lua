@@ -52,8 +52,6 @@ function S.leases_out(job)
   return job.phase == 'active' and not job.finished and not (job.max_failed and job[FAILED] >= job.max_failed)
 end
 
--- The sums of one outcome: attempts, wall and CPU time as whole seconds and the nanoseconds above them (exact beyond 2^53 ns),
--- the highest peak, cost, and how many attempts had a cost.
 function S.add_to_sums(job, outcome, wall, cpu, peak, cost)
   local sum = job.sums[outcome]
   if not sum then
@@ -61,18 +59,7 @@ function S.add_to_sums(job, outcome, wall, cpu, peak, cost)
     sum = kept and { struct.unpack('<dddddddd', kept) } or { 0, 0, 0, 0, 0, 0, 0, 0 }
     job.sums[outcome] = sum
   end
-  local wall_ns, cpu_ns = sum[3] + wall % 1e9, sum[5] + cpu % 1e9
-  sum[1] = sum[1] + 1
-  sum[2] = sum[2] + math.floor(wall / 1e9) + math.floor(wall_ns / 1e9)
-  sum[3] = wall_ns % 1e9
-  sum[4] = sum[4] + math.floor(cpu / 1e9) + math.floor(cpu_ns / 1e9)
-  sum[5] = cpu_ns % 1e9
-  if peak > sum[6] then
-    sum[6] = peak
-  end
-  if cost >= 0 then
-    sum[7], sum[8] = sum[7] + cost, sum[8] + 1
-  end
+  add_usage(sum, wall, cpu, peak, cost)
 end
 
 -- Write what changed of the jobs: counters, whether they are finished, whether they lease.
