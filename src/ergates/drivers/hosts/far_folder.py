@@ -297,9 +297,9 @@ def nest_of(request: dict[str, Any]) -> Path:
 
 
 def run_folder(request: dict[str, Any], name: str) -> Path:
-    """A folder below `runs`, however it is named."""
-    runs = base_of(request) / "runs"
-    folder = Path(os.path.abspath(runs / name))
+    """A folder below `runs`, named from the experiment's folder on as here: `runs/0001-.../attempt-1/0-server`."""
+    base = base_of(request)
+    runs, folder = base / "runs", Path(os.path.abspath(base / name))
     if runs not in folder.parents:
         raise Trouble(f"{name}: no folder of a run of this experiment")
     return folder

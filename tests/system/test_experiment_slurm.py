@@ -1,0 +1,175 @@
+"""Experiments on hosts of a real Slurm: a gang of eight that loses a member, a conductor that is killed, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from erg_rig import Ended, Erg, ended
+from slurm_rig import SlurmCluster, slurm_cluster
+
+pytestmark = [pytest.mark.system, pytest.mark.needs("slurm", "redis"), pytest.mark.timeout(300)]
+BUSY = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")
+LONG = "1234567"
+"""Of a sleep: nobody else's."""
+FILE = """\
+[experiment]
+name = "gang"
+time_limit = "100s"
+retries = 1
+
+[hosts.cluster]
+kind = "slurm"
+count = {count}
+time = "10m"
+{more}
+
+[roles]
+member = {{ hosts = "cluster", count = {count} }}
+
+[programs.work]
+role = "member"
+command = "sh {{here}}/work.sh {{folder}} {{index}}"
+
+[sweep]
+size = [7]
+
+[measure]
+answer = {{ program = "work", regex = "answer (\\\\d+)", combine = "sum" }}
+"""
+WORK = f"""\
+case "$1" in *attempt-1/*) exec sleep {LONG};; esac
+echo answer "$2"
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[SlurmCluster]:
+    with slurm_cluster(8) as cluster:
+        yield cluster
+
+
+class Lab:
+    """`erg experiment` on a login node of that cluster."""
+
+    def __init__(self, erg: Erg, slurm: SlurmCluster) -> None:
+        self.erg, self.slurm = erg, slurm
+        self.env = {name: slurm.env[name] for name in ("SLURM_CONF", "PATH")}
+        self.env["XDG_STATE_HOME"] = str(erg.folder / "state")
+        (erg.folder / "work.sh").write_text(WORK)
+        self.folder = erg.folder / "gang.experiment"
+
+    def write(self, count: int, more: str = "") -> None:
+        (self.erg.folder / "gang.toml").write_text(FILE.format(count=count, more=more))
+
+    def __call__(self, *words: str) -> Ended:
+        return ended(self.erg.start("experiment", *words, env=self.env))
+
+    def long_ones(self) -> list[int]:
+        """The programs of first attempts that run now."""
+        return [
+            pid
+            for node in self.slurm.nodes
+            for pid, line in self.slurm.processes(node).items()
+            if line.split() == ["sleep", LONG]
+        ]
+
+    def jobs(self) -> list[str]:
+        return self.slurm.in_state(*BUSY)
+
+    def manifest(self) -> dict[str, Any]:
+        (path,) = self.folder.glob("runs/*/manifest.json")
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def row(self) -> dict[str, str]:
+        with (self.folder / "table.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        return row
+
+    def logs(self) -> str:
+        return "\n".join(f"{path}:\n{path.read_text()[-1500:]}" for path in self.folder.glob("hosts/*.log"))
+
+
+@pytest.fixture
+def lab(erg: Erg, slurm: SlurmCluster) -> Iterator[Lab]:
+    it = Lab(erg, slurm)
+    yield it
+    left = it.jobs()
+    for job in left:
+        slurm("scancel", "--signal=KILL", "--full", job)
+    assert not left, it.logs()
+    assert not [line for node in slurm.nodes for line in slurm.processes(node).values()]
+    assert not [line for line in erg.processes().values() if "ergates" in line or "redis" in line]
+
+
+def test_a_gang_of_eight_that_loses_a_member_is_repeated_and_the_table_says_so(lab: Lab) -> None:
+    lab.write(8)
+    running = lab.erg.start("experiment", "run", "gang.toml", env=lab.env)
+    lab.slurm.eventually(lambda: len(lab.long_ones()) == 8, "all eight members run")
+    os.kill(lab.long_ones()[4], signal.SIGKILL)
+
+    came = ended(running)
+
+    assert came.code == 0, f"{came}\n{lab.logs()}"
+    manifest = lab.manifest()
+    assert manifest["ok"], manifest["problem"]
+    assert manifest["attempts"] == 2
+    assert "member" in manifest["past"][0]
+    assert {member["seat"]["host"] for member in manifest["members"]} == set(lab.slurm.nodes)
+    assert [member["seat"]["index"] for member in manifest["members"]] == list(range(8))
+    row = lab.row()
+    assert (row["ok"], row["attempts"], float(row["answer"])) == ("true", "2", sum(range(8)))
+    assert not lab.long_ones(), "all members of the first attempt have ended"
+
+
+def test_whoever_resumes_after_a_kill_takes_the_allocation_over(lab: Lab) -> None:
+    lab.write(3)
+    running = lab.erg.start("experiment", "run", "gang.toml", env=lab.env)
+    lab.slurm.eventually(lambda: len(lab.long_ones()) == 3, "all members run")
+    running.kill()
+    ended(running)
+    jobs = lab.jobs()
+    assert len(jobs) == 1, "the nodes are still held"
+    for pid in lab.long_ones():
+        os.kill(pid, signal.SIGKILL)
+
+    came = lab("resume", "gang.toml")
+
+    assert came.code == 0, f"{came}\n{lab.logs()}"
+    assert f"job {jobs[0]} of an earlier start is taken over" in came.err
+    assert lab.manifest()["ok"]
+
+
+def test_what_slurm_would_not_give_is_named_before_anything_is_asked_for(lab: Lab) -> None:
+    before = lab.slurm.states()
+    lab.write(9)
+    came = lab("run", "gang.toml")
+    assert (came.code, "partition main has 8 nodes, 9 are asked for" in came.err) == (2, True), came
+    lab.write(2, 'options = ["--partition=fast"]')
+    came = lab("run", "gang.toml")
+    assert (came.code, "no partition fast" in came.err) == (2, True), came
+    assert lab.slurm.states() == before
+    assert not list(lab.folder.glob("runs/*"))
+
+
+def test_within_an_allocation_its_nodes_are_used(lab: Lab) -> None:
+    lab.write(2)
+    (lab.erg.folder / "work.sh").write_text('echo answer "$2"\n')
+    outer = lab.slurm("sbatch", "--parsable", "--nodes=3", "--wrap=exec sleep 600").strip()
+    lab.slurm.eventually(lambda: outer in lab.slurm.in_state("RUNNING"), "the allocation begins")
+    lab.env["SLURM_JOB_ID"] = outer
+
+    came = lab("run", "gang.toml")
+
+    assert came.code == 0, f"{came}\n{lab.logs()}"
+    assert lab.jobs() == [outer], "it is not ours to end"
+    steps = lab.slurm("squeue", "--steps", "--noheader", f"--jobs={outer}", "--format=%i").split()
+    assert steps == [f"{outer}.batch"]
+    lab.slurm("scancel", outer)
+    lab.slurm.eventually(lambda: not lab.jobs(), "it ends")
