@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ergates.experiment.spec import Experiment
 
 experiment_file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+finished_experiment = click.argument("file", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
+"""Of verbs that only read: the file, or the folder of its runs."""
 folder_option = click.option(
     "--folder",
     metavar="DIR",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from ergates.conductor.find_folder import find_folder
-from ergates.conductor.results import read_table
+from ergates.conductor.results import check_statistics, read_table
 from ergates.errors import UsageError
 from ergates.experiment.compare import compare
 from ergates.experiment.comparison_chosen import chosen_comparison
@@ -97,6 +97,7 @@ class FinishedExperiment:
         Raises:
             UsageError: no such axis, value or measure; or the file has no [compare] and the axis is not clear.
         """
+        check_statistics()
         chosen = chosen_comparison(self.experiment, self.typed_table, axis, baseline, measures)
         return compare(self.typed_table, self.experiment, chosen)
 

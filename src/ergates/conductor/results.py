@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ergates.conductor.experiment_folder import ExperimentFolder, write_whole
-from ergates.errors import ErgatesError, InputError
+from ergates.errors import ErgatesError, InputError, UsageError
 from ergates.experiment.bindings import filled_text, values_of
 from ergates.experiment.layout import member_folder_name
 from ergates.experiment.measure import Cell, Scalar, UnmeasuredError, combined, values_in, values_recorded
@@ -65,6 +65,19 @@ def parquet_note() -> str:
     if find_spec("pyarrow") is None:
         return "no table.parquet: pyarrow is not installed\n  hint: pip install 'ergates[experiment]'"
     return ""
+
+
+def check_statistics() -> None:
+    """Say what to install before anything is computed.
+
+    Raises:
+        UsageError: numpy or scipy is not installed.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in ("numpy", "scipy") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"{' and '.join(missing)}: not installed here\n  hint: pip install 'ergates[experiment]'")
 
 
 def measured_runs(folder: ExperimentFolder, experiment: Experiment) -> Iterator[Measured]:
