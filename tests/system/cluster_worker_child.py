@@ -1,4 +1,7 @@
-"""A worker of a cluster with a short lease, for tests. Arguments: socket of the server, state directory, lease in s, jobs."""
+"""A worker of a cluster with a short lease, for tests.
+
+Arguments: socket of the server, state directory, lease in s, jobs; perhaps labels and resources, `name=value,...` each.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from ergates.agent.exchanging import Rhythm
 from ergates.agent.settings import RunSettings
 from ergates.agent.worker_log import WorkerLog
 from ergates.clock import SystemClock
+from ergates.cluster.node import NamedResource
 from ergates.drivers.stores.redis.store import RedisStore
 from ergates.units import SECOND_NS
 
@@ -29,11 +33,22 @@ def main() -> None:
         reap_first_ns=lease_ns // 2,
         announced=True,
     )
-    settings = ClusterSettings(run=RunSettings(state_dir=state, jobs=jobs), rhythm=rhythm)
+    labels, resources = ((), ()) if len(sys.argv) < 7 else map(_pairs, sys.argv[5:7])
+    run = RunSettings(
+        state_dir=state,
+        jobs=jobs,
+        node_labels=dict(labels),
+        resources=tuple(NamedResource(name=name, amount=int(amount)) for name, amount in resources),
+    )
+    settings = ClusterSettings(run=run, rhythm=rhythm)
     try:
         run_cluster_worker(store, settings, WorkerLog(sys.stderr, SystemClock(), attempts=True))
     finally:
         store.close()
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, _, value in (each.partition("=") for each in text.split(",")))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,13 @@ class Cluster:
         """The real command."""
         return Worker(self, self.erg.start("worker", "start", *arguments, env=self.env))
 
-    def quick_worker(self, lease_s: float = 1.5, jobs: int = 2) -> Worker:
-        """One whose lease is short."""
+    def quick_worker(
+        self, *more: str, lease_s: float = 1.5, jobs: int = 2, env: Mapping[str, str] | None = None
+    ) -> Worker:
+        """One whose lease is short. `more`: its labels and resources."""
         program = (sys.executable, CHILD)
         place = (str(self.socket), str(self.erg.folder / "node"), str(lease_s), str(jobs))
-        return Worker(self, self.erg.start(*place, program=program, env=self.env))
+        return Worker(self, self.erg.start(*place, *more, program=program, env=env or self.env))
 
     def store(self) -> RedisStore:
         store = RedisStore(lambda: redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5))

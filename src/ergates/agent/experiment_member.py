@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -63,6 +63,7 @@ FUNCTION = "ergates.agent.experiment_member:conduct_member"
 """As a task's payload names it."""
 SWEEP_S = 10.0
 _IDLE_S = 60.0
+_FROM_OUTSIDE = "ended from outside: cancelled, or a worker of the run stops or is gone"
 
 
 def conduct_member(order: dict[str, Any], time_limit_ns: int | None = None) -> None:
@@ -177,15 +178,13 @@ class Member:
 
     def _wait(self) -> None:
         """Until something happens, and tell the policy."""
+        ready = [fd for fd, _ in self._epoll.poll(self._patience_s())]
         found: list[Event] = []
-        for fd, _ in self._epoll.poll(self._patience_s()):
+        if self._ear.rang():  # before the ends of programs, which were told the same
+            found.append(ToldToEnd(problem=_FROM_OUTSIDE))
+        for fd in ready:
             if fd == self._board.fileno():
                 found += self._board.hear()
-            elif fd == self._ear.fileno():
-                self._ear.clear()
-                found.append(
-                    ToldToEnd(problem="ended from outside: cancelled, or a worker of the run stops or is gone")
-                )
             elif fd in self._by_fd:
                 found += self._ended(self._by_fd.pop(fd))
         found += self._looked()
@@ -346,8 +345,11 @@ class Ear:
         self.heard = True
         os.eventfd_write(self._event, 1)
 
-    def clear(self) -> None:
-        os.eventfd_read(self._event)
+    def rang(self) -> bool:
+        """Whether it did since this was asked last."""
+        with suppress(BlockingIOError):
+            return os.eventfd_read(self._event) > 0
+        return False
 
     def close(self) -> None:
         os.close(self._event)
