@@ -80,6 +80,7 @@ class RunBook:
                 run = self._runs[each.number]
                 manifest = self._gathered(run, each)
                 self._folder.finish(run, manifest)
+                self._forget(run)
                 self._open.discard(run.number)
                 self._ended_now += 1
                 self._note(run, manifest)
@@ -94,7 +95,10 @@ class RunBook:
         members = {}
         groups = [(role.role, role.group) for role in roles for _ in range(role.count)]
         for rank, (role, group) in enumerate(groups):
-            member = self._member(folder / member_folder_name(rank, role), group)
+            name = member_folder_name(rank, role)
+            for earlier in range(1, number):  # why it was repeated is to be found here, too
+                self._bring(attempt_folder(self._folder.run_folder(run), earlier) / name, group)
+            member = self._member(folder / name, group)
             if member is not None:
                 members[rank] = member
         return manifest_of(
@@ -111,16 +115,26 @@ class RunBook:
 
     def _member(self, folder: Path, group: str) -> MemberRecord | None:
         """What a member wrote, brought here from whichever host has it; None when nobody does."""
-        if not (folder / MEMBER).exists() and group in self._groups:
-            relative = os.path.relpath(folder, self._folder.path)
-            for host in self._hosts:
-                if host.group == group and not folder.exists():
-                    with suppress(ErgatesError):  # it may never have been there: its manifest says that it is missing
-                        self._groups[group].gather(host, relative, folder)
+        self._bring(folder, group)
         try:
             return _decode_member((folder / MEMBER).read_bytes())
         except (OSError, msgspec.MsgspecError):
             return None
+
+    def _bring(self, folder: Path, group: str) -> None:
+        """From whichever host has it; it may never have been there."""
+        relative = os.path.relpath(folder, self._folder.path)
+        for host in self._hosts:
+            if host.group == group and not folder.exists():
+                with suppress(ErgatesError):
+                    self._groups[group].gather(host, relative, folder)
+
+    def _forget(self, run: Run) -> None:
+        """What was gathered and has its manifest here is deleted where it came from."""
+        relative = os.path.relpath(self._folder.run_folder(run), self._folder.path)
+        for host in self._hosts:
+            with suppress(ErgatesError):  # whoever takes the host down says what is left there
+                self._groups[host.group].forget(host, [relative])
 
     def _note(self, run: Run, manifest: Manifest) -> None:
         if not manifest.ok:
