@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from ergates.errors import InputError
 from ergates.experiment.bindings import MEMBER_NAMES, RUN_NAMES, bound_names, check_command, check_text
 from ergates.experiment.layout import shown_value
 from ergates.experiment.points import grid_size, points_of, role_seats
-from ergates.experiment.read_hosts import count_name
+from ergates.experiment.read_hosts import UNKNOWN_COUNT, count_name
 from ergates.experiment.read_positions import Path
 from ergates.experiment.read_problems import Problems, nearest
 from ergates.experiment.read_programs import ONLY_PROGRAM
@@ -64,43 +65,45 @@ def check_points(experiment: Experiment, problems: Problems) -> None:
             expected=f"at most {RUNS_MAX:,}",
         )
         return
-    if not _check_role_names(experiment, problems):
-        return
-    runs = 0
-    short: set[str] = set()
-    for point in points_of(experiment):
-        runs += 1
+    if not any(True for _ in points_of(experiment)):
+        problems.add(("exclude",), "every point is excluded: there would be no run", hint="leave some point in")
+    elif _check_role_names(experiment, problems):
+        _check_seats(experiment, problems)
+
+
+def _check_seats(experiment: Experiment, problems: Problems) -> None:
+    """Every point has the hosts that its roles need; each group that is too small is named once."""
+    swept = any(isinstance(role.count, str) for role in experiment.roles)
+    enough = {group.name for group in experiment.hosts if group.count == UNKNOWN_COUNT}
+    for point in points_of(experiment) if swept else islice(points_of(experiment), 1):
         try:
             seats = role_seats(experiment, point)
         except ValueError as error:
-            role = next(role for role in experiment.roles if str(error).startswith(f"role {role.name} "))
-            problems.add(
-                ("roles", role.name, "count"),
-                f"[roles.{role.name}] count: {error}",
-                expected="a whole number, 1 or more",
-            )
+            role = next(role.name for role in experiment.roles if str(error).startswith(f"role {role.name} "))
+            message = f"[roles.{role}] count: {error}"
+            problems.add(("roles", role, "count"), message, expected="a whole number, 1 or more")
             return
         for group in experiment.hosts:
             those = [seat for seat in seats if seat.group == group.name]
             needed = sum(seat.count for seat in those)
-            if needed > group.count and group.name not in short:
-                short.add(group.name)
-                roles = " and ".join(f"{seat.count} of {seat.role}" for seat in those)
-                at = ", ".join(f"{name}={shown_value(value)}" for name, value in point)
-                problems.add(
-                    ("roles", those[-1].role),
-                    f"{roles}: {needed} hosts needed, [hosts.{group.name}] has {group.count}"
-                    + (f" (at {at})" if any(isinstance(role.count, str) for role in experiment.roles) else ""),
-                    hint=_more_hosts(group.kind),
-                )
-    if not runs:
-        problems.add(("exclude",), "every point is excluded: there would be no run", hint="leave some point in")
+            if needed <= group.count or group.name in enough:
+                continue
+            enough.add(group.name)
+            roles = " and ".join(f"{seat.count} of {seat.role}" for seat in those)
+            at = ", ".join(f"{name}={shown_value(value)}" for name, value in point) if swept else ""
+            message = f"{roles}: {needed} hosts needed, [hosts.{group.name}] has {group.count}"
+            problems.add(
+                ("roles", those[-1].role),
+                message + (f" (at {at})" if at else ""),
+                hint=_MORE_HOSTS[group.kind == "local"],
+            )
 
 
-def _more_hosts(kind: str) -> str:
-    if kind == "local":
-        return 'this machine is one host; kind = "namespaces" or "simulated" with a count make several of it'
-    return "each role has hosts of its own: name more, or let one role start several programs"
+_MORE_HOSTS = {
+    False: "each role has hosts of its own: add some, or let one role start several programs",
+    True: 'this machine is one host: kind = "namespaces" or "simulated" with a count make several of it,'
+    " or let one role start several programs",
+}
 
 
 def _check_role_names(experiment: Experiment, problems: Problems) -> bool:

@@ -19,6 +19,8 @@ from ergates.units import MilliCpus, Nanoseconds
 KINDS: tuple[str, ...] = get_args(HostKind)
 HERE = HostGroup(name="here", kind="local")
 """The hosts of a file that names none."""
+UNKNOWN_COUNT = 0
+"""Of a group that cannot be read: there is a problem already, and how many hosts roles need says nothing more."""
 ONLY_ROLE = "main"
 """The role of a file that names none."""
 _RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(|k|m|g)(?:bit(?:/s|ps)?)?\s*", re.IGNORECASE)
@@ -70,28 +72,29 @@ def _group(parent: Table, name: str, here: FilePath) -> HostGroup:
         raw = {"kind": "ssh", "hosts": raw}
     if not isinstance(raw, dict):
         parent.wrong(name, "is no group of hosts", expected='[hosts.NAME] with kind = "local", or NAME = "local"')
-        return HostGroup(name=name, kind="local")
+        return HostGroup(name=name, kind="local", count=UNKNOWN_COUNT)
     table = Table(raw, (*parent.path, name), shown, parent.problems)
-    return _READERS[_kind(table)](table, name, here)
+    kind = _kind(table)
+    if kind is None:
+        return HostGroup(name=name, kind="local", count=UNKNOWN_COUNT)
+    return _READERS[kind](table, name, here)
 
 
-def _kind(table: Table) -> HostKind:
+def _kind(table: Table) -> HostKind | None:
     if "kind" not in table and ("hosts" in table or "file" in table):
         return "ssh"
     if "kind" not in table:
         table.problems.add(table.path, f"{table.shown} has no kind", expected=f"kind = one of {', '.join(KINDS)}")
-    kind = table.choice("kind", KINDS, "local")
-    return cast(HostKind, kind)
+    return cast("HostKind | None", table.choice("kind", KINDS, "") or None)
 
 
 def _local(table: Table, name: str, here: FilePath) -> HostGroup:
-    group = HostGroup(name=name, kind="local", **_of_all(table, here))
-    if "count" in table and table.integer("count", 1, least=1) > 1:
-        table.wrong(
-            "count",
-            "this machine is one host",
-            hint='kind = "namespaces" or "simulated" make several hosts of it',
-        )
+    count = table.integer("count", 1, least=1)
+    if count > 1:
+        hint = 'kind = "namespaces" or "simulated" make several hosts of it; one role may start several programs'
+        table.wrong("count", "this machine is one host", hint=hint)
+        count = UNKNOWN_COUNT
+    group = HostGroup(name=name, kind="local", count=count, **_of_all(table, here))
     _end(table, "local")
     return group
 
@@ -116,11 +119,12 @@ def _namespaces(table: Table, name: str, here: FilePath) -> HostGroup:
 
 
 def _ssh(table: Table, name: str, here: FilePath) -> HostGroup:
+    before = len(table.problems)
     listed = [*_named(table), *_from_file(table, here)]
     twice = {host for host in listed if listed.count(host) > 1}
     if twice:
         table.problems.add(table.path, f"{table.shown} names {', '.join(sorted(twice))} twice")
-    if not listed and "hosts" not in table and "file" not in table:
+    if not listed and len(table.problems) == before:
         table.problems.add(
             table.path, f"{table.shown} names no host", expected='hosts = ["node[1-4]"] or file = "hosts.txt"'
         )

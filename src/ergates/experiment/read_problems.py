@@ -51,8 +51,8 @@ class Problems:
         """Whether the file has this key."""
         return path in self._lines
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def __len__(self) -> int:
+        return len(self._found)
 
     def raise_any(self) -> None:
         """Raises:

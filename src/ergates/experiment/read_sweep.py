@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -60,22 +61,18 @@ def _values(table: Table, name: str) -> tuple[Value, ...]:
 
 def _range(table: Table) -> tuple[Value, ...]:
     """`{ from, to, step }` or `{ from, to, factor }`; both ends count where a step falls on them."""
+    before = len(table.problems)
     numbers = {key: table.raw(key) for key in ("from", "to", "step", "factor")}
-    before = bool(table.problems)
     table.end()
+    if len(table.problems) > before:
+        return ()
     given = {key: number for key, number in numbers.items() if number is not None}
     for key, number in given.items():
-        if (
-            isinstance(number, bool)
-            or not isinstance(number, int | float)
-            or number in (float("inf"), float("-inf"))
-            or number != number
-        ):
-            table.wrong(key, f"is {kind_of(number) if not isinstance(number, float) else number}", expected="a number")
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            table.wrong(key, f"is {number if isinstance(number, float) else kind_of(number)}", expected="a number")
             return ()
     if "from" not in given or "to" not in given or ("step" in given) == ("factor" in given):
-        if not before or not table.problems:
-            table.problems.add(table.path, f"{table.shown} is no range", expected=_FORMS)
+        table.problems.add(table.path, f"{table.shown} is no range", expected=_FORMS)
         return ()
     start, stop = Decimal(str(given["from"])), Decimal(str(given["to"]))
     whole = all(isinstance(number, int) for number in given.values())

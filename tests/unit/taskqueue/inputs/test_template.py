@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ergates.errors import InputError
 from ergates.taskqueue.command import argv_of
-from ergates.taskqueue.inputs.template import Template, has_positional, part_of
+from ergates.taskqueue.inputs.template import Template, UnboundError, has_positional, part_of
 
 
 def fill(text: str | None, *values: str, number: int = 1) -> str | tuple[str, ...]:
@@ -113,6 +113,22 @@ def test_named_placeholders() -> None:
 def test_an_unbound_name_is_an_error_with_the_nearest_known(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         fill_named(text, seed="1", size="2")
+
+
+def test_names_with_dots_where_such_names_are_bound() -> None:
+    values = {"server.address": "10.0.0.1", "server.file": "/d/x.tar.gz", "server": "s"}
+    text = "p {server.address} {server.file/.} {server.file.} {server} {a,b} 'x {1.5} {a. b}'"
+    assert fill_named(text.replace(" {a,b}", ""), **values) == (
+        "p", "10.0.0.1", "x.tar", "/d/x.tar", "s", "x {1.5} {a. b}"
+    )  # fmt: skip
+    for unbound in ("{server.adress}", "{client.address}", "{server.address.port}", "{server.adress/}"):
+        with pytest.raises(UnboundError) as caught:
+            fill_named(f"p {unbound}", **values)
+        assert caught.value.name == unbound[1:-1]
+
+
+def test_names_with_dots_are_only_braces_elsewhere() -> None:
+    assert fill_named("p '{server.address}' {seed}", seed="1") == ("p", "{server.address}", "1")
 
 
 def test_nothing_to_fill_braces_with_is_an_error() -> None:
