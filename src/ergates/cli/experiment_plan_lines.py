@@ -81,7 +81,8 @@ def _sizes(shown: Shown) -> Iterator[str]:
     order = _ORDERS[experiment.order].format(seed=experiment.seed)
     limit = f"; at most {format_duration(experiment.time_limit_ns)} each" if experiment.time_limit_ns else ""
     yield f"  {plural(len(shown.runs), 'run')}: {plural(points, 'point')}{swept} x {plural(experiment.repetitions, 'repetition')}"
-    yield f"  {order}{limit}; a run that fails is repeated {plural(experiment.retries, 'time')}"
+    again = f"repeated at most {plural(experiment.retries, 'time')}" if experiment.retries else "not repeated"
+    yield f"  {order}{limit}; a run that fails is {again}"
     yield f"  into {shown.folder}{_progress(shown)}"
     if shown.folder_problem:
         yield f"  `erg experiment run` would refuse: {shown.folder_problem}"
