@@ -77,7 +77,7 @@ def _differing(name: str, before: Any, after: Any) -> Iterator[str]:
         for field in before.__struct_fields__:
             yield from _differing(f"{name}.{field}", getattr(before, field), getattr(after, field))
     elif _named(before) and _named(after):
-        old, new = {each.name: each for each in before}, {each.name: each for each in after}
+        old, new = _by_name(before), _by_name(after)
         for each in [*old, *(each for each in new if each not in old)]:
             if each not in new:
                 yield f"{name}.{each} is gone"
@@ -92,7 +92,14 @@ def _differing(name: str, before: Any, after: Any) -> Iterator[str]:
 
 
 def _named(value: Any) -> bool:
-    return isinstance(value, tuple) and all(hasattr(each, "name") for each in value)
+    """Whether these are things with names, or pairs that begin with one."""
+    return isinstance(value, tuple) and all(
+        hasattr(each, "name") or (isinstance(each, tuple) and len(each) == 2) for each in value
+    )
+
+
+def _by_name(things: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(each if isinstance(each, tuple) else (each.name, each) for each in things)
 
 
 def _shown(value: Any) -> str:

@@ -80,7 +80,8 @@ class RunBook:
                 run = self._runs[each.number]
                 manifest = self._gathered(run, each)
                 self._folder.finish(run, manifest)
-                self._forget(run)
+                if len(manifest.members) == sum(role.count for role in role_seats(self._experiment, run.point)):
+                    self._forget(run)
                 self._open.discard(run.number)
                 self._ended_now += 1
                 self._note(run, manifest)

@@ -70,7 +70,7 @@ def problems(
     ended: EndedRun, last: Attempt | None, roles: Sequence[RoleSeats], members: Mapping[int, MemberRecord]
 ) -> Iterator[str]:
     """Why its figures do not count, naming role, host and program; nothing when they do."""
-    said = list(_of_members(members))
+    said = list(problems_of_members(members))
     succeeded = ended.state is TaskState.DONE
     if said:
         yield from said[:PROBLEMS_SHOWN]
@@ -85,7 +85,7 @@ def problems(
         yield f"the files of rank {missing[0]} ({role} {index}) are not there"
 
 
-def _of_members(members: Mapping[int, MemberRecord]) -> Iterator[str]:
+def problems_of_members(members: Mapping[int, MemberRecord]) -> Iterator[str]:
     """Those of programs first: what happened to the member is mostly their doing."""
     for rank in sorted(members):
         member = members[rank]

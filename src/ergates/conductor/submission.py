@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from ergates.clock import Clock
-from ergates.cluster.job import JobSpec, JobStatus, RetryLimits
+from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.task import JobId
 from ergates.conductor.experiment_folder import ExperimentFolder
+from ergates.conductor.run_manifest import problems_of_members
 from ergates.conductor.run_task import task_of
 from ergates.drivers.hosts.local_workers import Place
+from ergates.experiment.layout import MEMBER
+from ergates.experiment.records import MemberRecord
 from ergates.experiment.run import Run
 from ergates.experiment.spec import Experiment
 from ergates.taskqueue.store import Reader, Submitter
@@ -96,14 +103,19 @@ def set_attempts_aside(folder: ExperimentFolder, runs: Iterable[Run]) -> None:
 
 
 def earlier_attempts(folder: ExperimentFolder, run: Run) -> tuple[str, ...]:
-    """In words, for the manifest."""
+    """What became of those that were set aside, in words, for the manifest: their own files say it."""
     found = sorted(folder.run_folder(run).glob(f"{EARLIER}-*"))
-    return tuple(f"{path.name}: cut off, and its store lost" for path in found)
+    return tuple(f"{path.name}: {_said_in(path)}" for path in found)
 
 
-def job_is_open(status: JobStatus) -> bool:
-    """Whether tasks of it wait or run."""
-    return any(status.counts.get(state, 0) for state in ("ready", "blocked", "delayed", "leased"))
+def _said_in(attempt: Path) -> str:
+    for path in sorted(attempt.glob(f"*/{MEMBER}")):
+        with suppress(OSError, msgspec.MsgspecError):
+            member = msgspec.json.decode(path.read_bytes(), type=MemberRecord)
+            said = next(problems_of_members({member.seat.rank: member}), "")
+            if said:
+                return said
+    return "cut off"
 
 
 def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
