@@ -1,4 +1,4 @@
-"""How an experiment stands, for those who ask: while it runs, after it, after a crash. One small file, and a count of manifests."""
+"""How an experiment stands, for those who ask while it runs, after it, after a crash: one small file, and a count of manifests."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def named_folder(place: Path, folder: Path | None = None) -> ExperimentFolder:
     Raises:
         UsageError: there is no such experiment, or none of its runs were planned.
     """
+    if not place.exists() and folder is None and not folder_of(place).exists():
+        raise UsageError(f"{place}: no such file or folder\n  expected: FILE.toml or the folder of its runs")
     path = Path(os.path.abspath(folder or (place if place.is_dir() else folder_of(place))))
     found = ExperimentFolder(path)
     if not found.begun:
