@@ -1,4 +1,4 @@
-"""How an experiment stands, for those who ask while it runs, after it, after a crash: one small file, and a count of manifests."""
+"""How an experiment stands, for who asks while it runs, after it, after a crash: one small file, and a count of manifests."""
 
 from __future__ import annotations
 
