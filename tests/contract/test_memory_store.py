@@ -12,6 +12,7 @@ from store_contract import StoreContract
 from store_gangs_contract import GangsContract
 from store_machine import StoreMachine
 from store_rig import LEASE_NS, Rig
+from store_roles_contract import RolesContract
 
 from ergates.simulation.memory_store import MemoryStore
 
@@ -39,7 +40,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(store=store, open=store.open_again, proc=proc, host="this-host")
 
 
-class TestMemoryStore(StoreContract, GangsContract):
+class TestMemoryStore(StoreContract, GangsContract, RolesContract):
     """Runs the contract."""
 
 

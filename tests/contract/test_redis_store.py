@@ -15,6 +15,7 @@ from store_contract import StoreContract
 from store_gangs_contract import GangsContract
 from store_machine import StoreMachine, run_story
 from store_rig import LEASE_NS, Rig
+from store_roles_contract import RolesContract
 
 from ergates.drivers.stores.redis.store import RedisStore
 
@@ -47,7 +48,7 @@ def rig(server: PrivateRedis, tmp_path: Path) -> Iterator[Rig]:
     server.drop(queue)
 
 
-class TestRedisStore(StoreContract, GangsContract):
+class TestRedisStore(StoreContract, GangsContract, RolesContract):
     """Runs the contract."""
 
 

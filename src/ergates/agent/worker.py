@@ -176,6 +176,7 @@ class Worker:
         self.info = replace(self.info, capacity=capacity)
         self._performer.change(capacity)
         self._performer.tell(NodeChanged(capacity=capacity, jobs=jobs, ends_ns=self.info.ends_ns))
+        self._exchanging.look = True  # what it can serve, and which seat of a gang it can keep, may be different now
 
     def close(self) -> None:
         """End everything, hand back what is left, say good-bye."""

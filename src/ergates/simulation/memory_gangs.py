@@ -1,4 +1,5 @@
-"""Gangs in the store in memory: which one assembles, who has a seat, how members ended. The same rules as in lua/gangs.lua.
+"""Gangs in the store in memory: which one assembles, who has a seat, how members ended. The same rules as in lua/gangs.lua and
+lua/roles.lua.
 
 A gang's task is leased to its leader like any other; what is kept here besides are the members' places. A member whose gang is
 over, or is no longer known, is to end; it keeps its place until it says that it has.
@@ -10,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ergates.cluster.attempt import Outcome
-from ergates.cluster.task import JobId, TaskId
+from ergates.cluster.task import JobId, Requirement, TaskId
 from ergates.simulation.memory_members import Members
+from ergates.taskqueue.gang_roles import Kind, Seating, kind_declared, seats_of
 from ergates.taskqueue.store import CANCELLED_BY_USER, Commit, GangEnds, MemberEnd, Seat
 from ergates.units import Nanoseconds
 
@@ -39,13 +41,14 @@ class Gangs:
 
     Args:
         members: the workers.
-        lanes: those with ready tasks of gangs, with how many workers one task needs, most urgent first.
+        lanes: those with ready tasks of gangs, with what one task needs, most urgent first.
     """
 
-    def __init__(self, members: Members, lanes: Callable[[], Sequence[tuple[Lane, int]]]) -> None:
+    def __init__(self, members: Members, lanes: Callable[[], Sequence[tuple[Lane, Requirement]]]) -> None:
         self._members, self._lanes = members, lanes
         self._lane: Lane | None = None
-        self._size = self._since_ns = 0
+        self._needed = Requirement()
+        self._since_ns = 0
         self._seats: dict[str, int] = {}
         self._put_off: dict[Lane, int] = {}
         self._declared: dict[str, tuple[frozenset[int], frozenset[int]]] = {}
@@ -58,24 +61,27 @@ class Gangs:
     def declare(self, worker: str, unfit: Sequence[int], jobs: Sequence[int], at_ns: int) -> None:
         """What a worker cannot serve, and the jobs it serves (none: all)."""
         self._declared[worker] = frozenset(unfit), frozenset(jobs)
-        if self._lane is not None and self._lane[2] in unfit:
-            self._seats.pop(worker, None)
+        self._forget_the_silent(at_ns)
+        seat = self._seats.pop(worker, None)
+        if seat is not None and self._could_sit(worker):
+            self._seats[worker] = seat
         self.choose(at_ns)
 
     def offered(self, worker: str, lane: Lane) -> bool:
         """Whether this worker may take a seat in this lane."""
-        return lane == self._lane and worker not in self._seats
+        return lane == self._lane and worker not in self._seats and self._could_sit(worker)
 
     def take_seat(self, worker: str, lane: Lane, at_ns: int) -> tuple[str, ...]:
         """Returns the workers in the order of their ranks when that was the last seat."""
         self.choose(at_ns)
-        if lane != self._lane:
+        if lane != self._lane or (worker not in self._seats and not self._could_sit(worker)):
             return ()
         self._seats.setdefault(worker, at_ns)
-        self._seats = {name: since for name, since in self._seats.items() if self._members.lives(name, at_ns)}
-        if len(self._seats) < self._size:
+        seating = self._seating()
+        if not seating.full:
             return ()
-        chosen = tuple(sorted(self._seats, key=lambda name: (self._seats[name], name)))
+        seated = sorted(self._seats, key=lambda name: (self._seats[name], name))
+        chosen = tuple(seating.dealt((name, self._kind(name)) for name in seated))
         self._seats, self._lane = {}, None
         return chosen
 
@@ -93,31 +99,51 @@ class Gangs:
             class_id=class_id,
             priority=-priority,
             taken=len(self._seats),
-            size=self._size,
+            size=self._needed.nodes,
             since_ns=Nanoseconds(self._since_ns),
         )
 
     def choose(self, at_ns: int) -> None:
         """Which gang assembles now: the most urgent that enough live workers could serve."""
+        self._forget_the_silent(at_ns)
         if self._lane is not None and at_ns - self._since_ns > PATIENCE_NS:
             self._put_off[self._lane] = at_ns + PUT_OFF_NS
-        chosen: tuple[Lane | None, int] = None, 0
-        for lane, size in self._lanes():
-            if self._put_off.get(lane, 0) <= at_ns and self._could_start(lane, size, at_ns):
-                chosen = lane, size
+        chosen: tuple[Lane | None, Requirement] = None, Requirement()
+        for lane, needed in self._lanes():
+            if self._put_off.get(lane, 0) <= at_ns and self._could_start(lane, needed, at_ns):
+                chosen = lane, needed
                 break
         if chosen[0] != self._lane:
-            self._lane, self._size = chosen
+            self._lane, self._needed = chosen
             self._since_ns = at_ns
             self._seats.clear()
 
-    def _could_start(self, lane: Lane, size: int, at_ns: int) -> bool:
+    def _could_start(self, lane: Lane, needed: Requirement, at_ns: int) -> bool:
         _, job, class_id = lane
-        able = 0
+        seating = Seating(seats_of(needed))
         for worker in self._members.living(at_ns):
             unfit, jobs = self._declared.get(worker, (frozenset(), frozenset()))
-            able += class_id not in unfit and (not jobs or job in jobs)
-        return able >= size
+            if not jobs or job in jobs:
+                seating.add(kind_declared(needed, class_id, unfit))
+        return seating.full
+
+    def _forget_the_silent(self, at_ns: int) -> None:
+        self._seats = {name: since for name, since in self._seats.items() if self._members.lives(name, at_ns)}
+
+    def _could_sit(self, worker: str) -> bool:
+        """Whether there is a seat for it in the gang that assembles, beside those who have theirs."""
+        return self._seating().could_sit(self._kind(worker))
+
+    def _seating(self) -> Seating:
+        seating = Seating(seats_of(self._needed))
+        for worker in self._seats:
+            seating.add(self._kind(worker))
+        return seating
+
+    def _kind(self, worker: str) -> Kind:
+        """Roles of the gang that assembles that it can take, as it says."""
+        unfit, _ = self._declared.get(worker, (frozenset(), frozenset()))
+        return () if self._lane is None else kind_declared(self._needed, self._lane[2], unfit)
 
     # --- running ----------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from ergates.errors import JobGrewError, UnknownJobError, UsageError, closed_job
 from ergates.simulation.memory_gangs import Gang, Gangs, Lane
 from ergates.simulation.memory_job import Ranges, StoredJob, StoredLease, StoredTask
 from ergates.simulation.memory_members import Members
+from ergates.taskqueue.gang_roles import numbers_taken
 from ergates.taskqueue.store import (
     Cancelled,
     Changes,
@@ -58,6 +59,7 @@ class _Shared:
 
     fence: int = 0
     now_ns: int = 0
+    next_class: int = 1
 
 
 class MemoryStore:
@@ -317,8 +319,11 @@ class MemoryStore:
     # --- inside -----------------------------------------------------------------------------------
 
     def class_id(self, requirement: Requirement) -> int:
-        number = self._classes.setdefault(requirement, len(self._classes) + 1)
-        self._requirements[number] = requirement
+        number = self._classes.get(requirement)
+        if number is None:
+            number = self._classes[requirement] = self._shared.next_class
+            self._requirements[number] = requirement
+            self._shared.next_class += numbers_taken(requirement)
         return number
 
     def _job(self, job: JobId) -> StoredJob:
@@ -424,9 +429,9 @@ class MemoryStore:
             self._held.setdefault(workers[0], {})[stored.id, task.id] = task.lease
             self._gangs.start((stored.id, task.id, task.lease.fence), workers)
 
-    def _gang_lanes(self) -> list[tuple[Lane, int]]:
+    def _gang_lanes(self) -> list[tuple[Lane, Requirement]]:
         return sorted(
-            ((-priority, int(job.id[1:]), class_id), self._requirements[class_id].nodes)
+            ((-priority, int(job.id[1:]), class_id), self._requirements[class_id])
             for job in self._jobs.values()
             if job.leases_out
             for (class_id, priority), ready in job.lanes.items()

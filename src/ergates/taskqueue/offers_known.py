@@ -19,7 +19,7 @@ class OffersKnown:
     def __init__(self, state: NodeState, *, refuse_unfit: bool) -> None:
         self._state = state
         self._refuse_unfit = refuse_unfit
-        self._unfit = UnfitClasses(state.unfit)
+        self._unfit = UnfitClasses(state.unfit, lambda: state.capacity.labels)
         self._seen: tuple[Offer, ...] = ()
 
     def saw(self, offers: tuple[Offer, ...], now_ns: int) -> tuple[str, ...]:

@@ -273,8 +273,9 @@ class Exchanger(Protocol):
         """Commit, beat and lease in one transaction. `jobs` restricts offers and `open_tasks`; empty means all.
 
         `unfit` are class ids this worker cannot serve: not offered to it, so that they hide nothing else; a seat in a gang of
-        such a class is given up. A want of a gang's class asks for a seat: see docs/gangs.md. `load` is
-        for people; `orders_seen` is the version of the orders it obeys already.
+        such a class is given up. Numbers of roles may be among them (gang_roles.py): it takes no seat of such a role. A want
+        of a gang's class asks for a seat: see docs/gangs.md. `load` is for people; `orders_seen` is the version of the orders
+        it obeys already.
 
         Raises:
             StoreFullError: nothing was changed; offer the same commits again.

@@ -7,11 +7,12 @@ neither taken nor turned away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Requirement
+from ergates.taskqueue.gang_roles import kind_of, role_number, role_words
 from ergates.taskqueue.slots import Slots, choices_of
 from ergates.taskqueue.store import Offer
 from ergates.units import format_bytes, format_duration
@@ -20,6 +21,10 @@ CHECK_PATHS_EVERY_NS = 30_000_000_000
 """A file system that was mounted later, or went away, is noticed after so long."""
 CLASSES_MAX = 1024
 """Unfit classes that are remembered, the newest: they travel with every exchange."""
+GANGS_MAX = 64
+"""Classes of gangs whose roles ask for labels that are remembered, the newest."""
+ROLE = "role"
+"""What a node lacks that carries the labels of no role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ def lacks(
         if has != value:
             there = f"this node has no label {name}" if has is None else f"this node has {name}={has}"
             found.append(Lack(f"label {name}", f"needs the label {name}={value}; {there}"))
+    if requirement.role_labels and not kind_of(requirement, capacity.labels):
+        found.append(Lack(ROLE, f"needs the labels of one of its roles: {_all_roles(requirement, capacity.labels)}"))
     if requirement.paths:
         missing = frozenset(missing_paths)
         found += [
@@ -74,6 +81,12 @@ def lacks(
     if words_or_none is not None:
         found.append(Lack(scarce(requirement, capacity), words_or_none))
     return found
+
+
+def _all_roles(requirement: Requirement, labels: Mapping[str, str]) -> str:
+    roles = " or ".join(role_words(requirement, range(len(requirement.roles))))
+    there = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    return f"{roles}; this node has {there or 'no label'}"
 
 
 def scarce(requirement: Requirement, capacity: NodeCapacity) -> str:
@@ -114,33 +127,50 @@ class PathsKnown:
 
 
 class UnfitClasses:
-    """Classes that were offered to this worker and that it cannot serve. The exchange is told, so that they hide nothing.
+    """Classes that were offered to this worker and that it cannot serve, and roles of gangs that it cannot take (gang_roles.py).
+    The exchange is told, so that they hide nothing.
 
     They are judged anew whenever asked for: labels change, files appear, time passes.
 
     Args:
         unfit: why a requirement cannot be served at this moment, None when it can.
+        labels: that the node carries at this moment.
     """
 
-    def __init__(self, unfit: Callable[[Requirement, int], str | None]) -> None:
-        self._unfit = unfit
+    def __init__(
+        self, unfit: Callable[[Requirement, int], str | None], labels: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self._unfit, self._labels = unfit, labels
         self._classes: dict[int, Requirement] = {}
+        self._gangs: dict[int, Requirement] = {}
 
     def offered(self, offers: Iterable[Offer], now_ns: int) -> None:
         """Remember those of them that cannot be served."""
         for offer in offers:
             if offer.class_id not in self._classes and self._unfit(offer.requirement, now_ns) is not None:
-                if len(self._classes) >= CLASSES_MAX:
-                    del self._classes[next(iter(self._classes))]
-                self._classes[offer.class_id] = offer.requirement
+                _remember(self._classes, offer, CLASSES_MAX)
+            if offer.requirement.role_labels and offer.class_id not in self._gangs:
+                _remember(self._gangs, offer, GANGS_MAX)
 
     def ids(self, now_ns: int) -> tuple[int, ...]:
-        """Their ids now; what has become possible is forgotten."""
+        """Their ids now, and the numbers of the roles; what has become possible is forgotten."""
         fit = [number for number, needed in self._classes.items() if self._unfit(needed, now_ns) is None]
         for number in fit:
             del self._classes[number]
-        return tuple(self._classes)
+        return (*self._classes, *self._roles()) if self._gangs else tuple(self._classes)
 
     def paths(self) -> Iterable[str]:
         """What they need of the node's files: worth looking for again."""
         return (path for requirement in self._classes.values() for path in requirement.paths)
+
+    def _roles(self) -> Iterable[int]:
+        labels = self._labels()
+        for class_id, requirement in self._gangs.items():
+            kind = kind_of(requirement, labels)
+            yield from (role_number(class_id, place) for place in range(len(requirement.roles)) if place not in kind)
+
+
+def _remember(classes: dict[int, Requirement], offer: Offer, most: int) -> None:
+    if len(classes) >= most:
+        del classes[next(iter(classes))]
+    classes[offer.class_id] = offer.requirement

@@ -4,6 +4,8 @@
 -- "job:task:fence" -> "rank given"; `given` 1 once its worker was told. gang:<job>:<task> is the record of a running gang:
 -- fence, size, lane, known, workers, hosts, how many have `ended`, e:<rank> for each end, and in `over` the rank of the first bad one.
 -- A member whose gang is over, or whose record is gone or has another fence, is to end; nothing else has to be told to it.
+-- Where roles ask for labels (roles.lua) a seat is taken only by who can be dealt out together with those who sit already, and the
+-- ranks follow the roles.
 
 local PATIENCE_US, PUT_OFF_US, LOOK_US, LANES_LOOKED = 600 * 1000000, 120 * 1000000, 1000000, 1000
 local ASSEMBLY, SEATS, GANG_LANES = P .. 'assembly', P .. 'seats', P .. 'gang_lanes'
@@ -35,12 +37,19 @@ end
 
 local function could_start(about)
   local class, job, found = ',' .. about.class .. ',', ',' .. about.job .. ',', 0
+  local size, seats = S.nodes_of(about.class), S.roles_of(about.class)
+  local seating = seats and S.new_seating(seats)
   for _, w in ipairs(live_workers()) do
     if not string.find(w[1], class, 1, true) and (w[2] == '' or string.find(w[2], job, 1, true)) then
-      found = found + 1
+      if not seating or S.seat(seating, S.kind_of(about.class, seats, w[1])) then
+        found = found + 1
+      end
+    end
+    if found >= size then
+      return true
     end
   end
-  return found >= S.nodes_of(about.class)
+  return false
 end
 
 local function most_urgent()
@@ -57,11 +66,28 @@ local function most_urgent()
   return ''
 end
 
+local function change_seats(...)
+  S.forget_seating()
+  return call(...)
+end
+
+-- Idle workers that could take the seats that are left hear of it.
+local function ring_for_seats(class)
+  S.ring_idle(class, math.max(0, S.nodes_of(class) - call('ZCARD', SEATS)))
+end
+
+-- A worker has its seat no more.
+local function lose_seat(worker)
+  if change_seats('ZREM', SEATS, worker) == 1 then
+    ring_for_seats(S.parse_lane(call('HGET', ASSEMBLY, 'lane')).class)
+  end
+end
+
 local function empty_seats()
   for _, worker in ipairs(call('ZRANGE', SEATS, 0, -1)) do
     S.ring(worker)
   end
-  call('DEL', SEATS)
+  change_seats('DEL', SEATS)
 end
 
 -- The lane whose first task assembles now, or ''. Looked for anew once a second; one that does not come together for
@@ -82,9 +108,9 @@ function S.assembling()
     empty_seats()
     call('HDEL', P .. 'put_off', chosen)
     call('HSET', ASSEMBLY, 'lane', chosen, 'since', S.text(at))
+    S.forget_seating()
     if chosen ~= '' then
-      local class = S.parse_lane(chosen).class
-      S.ring_idle(class, S.nodes_of(class))
+      ring_for_seats(S.parse_lane(chosen).class)
     end
   end
   return chosen
@@ -106,23 +132,38 @@ function S.may_have_seat(lane, about)
   return S.nodes_of(about.class) == 1 or lane == sight.gang
 end
 
--- What this worker cannot serve, or does not ask for; a seat in a class it cannot serve is given up.
+-- What this worker cannot serve, or does not ask for; a seat in a class it cannot serve is given up, and one that it cannot keep
+-- beside the others because it can take fewer roles.
 function S.declare(worker, unfit_list, asked)
   local W = P .. 'w:' .. worker
   local unfit = #unfit_list > 0 and ',' .. table.concat(unfit_list, ',') .. ',' or ''
   local jobs_asked = #asked > 0 and ',' .. table.concat(asked, ',') .. ',' or ''
   local before = call('HMGET', W, 'unfit', 'asked')
-  if (before[1] or '') ~= unfit or (before[2] or '') ~= jobs_asked then
+  local changed = (before[1] or '') ~= unfit
+  if changed or (before[2] or '') ~= jobs_asked then
     call('HSET', W, 'unfit', unfit, 'asked', jobs_asked)
     living = nil
+    S.forget_seating()
     S.look_again()
   end
-  if unfit ~= '' and call('ZSCORE', SEATS, worker) then
-    local lane = call('HGET', ASSEMBLY, 'lane')
-    if string.find(unfit, ',' .. S.parse_lane(lane).class .. ',', 1, true) then
-      call('ZREM', SEATS, worker)
+  local taken = unfit ~= '' and call('ZSCORE', SEATS, worker)
+  if taken then
+    local class = S.parse_lane(call('HGET', ASSEMBLY, 'lane')).class
+    if string.find(unfit, ',' .. class .. ',', 1, true) then
+      lose_seat(worker)
+    elseif changed and S.roles_of(class) then
+      change_seats('ZREM', SEATS, worker)
+      if S.finds_seat(class, unfit) then
+        change_seats('ZADD', SEATS, taken, worker)
+      else
+        ring_for_seats(class)
+      end
     end
   end
+end
+
+local function what_it_lacks(worker)
+  return call('HGET', P .. 'w:' .. worker, 'unfit') or ''
 end
 
 -- The lane of which this worker may take a seat; the seat it has: {job, class, priority, taken, size, since}, or false.
@@ -131,10 +172,11 @@ function S.seats_for(worker)
   if lane == '' then
     return nil, false
   end
+  local about = S.parse_lane(lane)
   if not call('ZSCORE', SEATS, worker) then
-    return lane, false
+    return S.finds_seat(about.class, what_it_lacks(worker)) and lane or nil, false
   end
-  local about, since = S.parse_lane(lane), tonumber(call('HGET', ASSEMBLY, 'since'))
+  local since = tonumber(call('HGET', ASSEMBLY, 'since'))
   return nil, { about.job, about.class, about.priority, call('ZCARD', SEATS), S.nodes_of(about.class), since }
 end
 
@@ -156,7 +198,7 @@ local function start_gang(lane, members)
   S.set_states(job, task, task, LEASED)
   S.move(job, READY, LEASED, 1)
   S.lane_shrinks(job, lane, 1)
-  call('DEL', SEATS, ASSEMBLY)
+  change_seats('DEL', SEATS, ASSEMBLY)
 end
 
 -- A worker has room for a member of this lane's first task now. The last one starts the gang.
@@ -166,20 +208,26 @@ function S.take_seat(worker, job, class, priority)
   if not about or about.job ~= job or about.class ~= class or about.priority ~= priority then
     return
   end
-  call('ZADD', SEATS, 'NX', at, worker)
-  local members, size = {}, S.nodes_of(class)
+  if not call('ZSCORE', SEATS, worker) and not S.finds_seat(class, what_it_lacks(worker)) then
+    ring_for_seats(class) -- it knows only now which roles it can take, and those are full: another one shall look
+    return
+  end
+  change_seats('ZADD', SEATS, 'NX', at, worker)
+  local seats, members, seated = S.roles_of(class), {}, {}
+  local seating = seats and S.new_seating(seats)
   for _, member in ipairs(call('ZRANGE', SEATS, 0, -1)) do
-    local w = call('HMGET', P .. 'w:' .. member, 'standing', 'beat')
-    if w[1] == 'live' and at - tonumber(w[2]) <= lease_us then
-      members[#members + 1] = member
+    local w = call('HMGET', P .. 'w:' .. member, 'standing', 'beat', 'unfit')
+    local kind = seats and S.kind_of(class, seats, w[3] or '')
+    if w[1] == 'live' and at - tonumber(w[2]) <= lease_us and (not seating or S.seat(seating, kind)) then
+      members[#members + 1], seated[#seated + 1] = member, { member, kind }
     else
-      call('ZREM', SEATS, member)
+      change_seats('ZREM', SEATS, member)
     end
   end
-  if #members < size then
-    S.ring_idle(class, size - #members)
+  if #members < S.nodes_of(class) then
+    ring_for_seats(class)
   else
-    start_gang(lane, members)
+    start_gang(lane, seating and S.dealt(seating, seated) or members)
   end
 end
 
@@ -254,7 +302,7 @@ end
 
 -- A worker that starts anew or leaves: its members are handed back. Those it led went with their leases.
 function S.give_back_members(worker)
-  call('ZREM', SEATS, worker)
+  lose_seat(worker)
   local held = call('HGETALL', P .. 'mem:' .. worker)
   for i = 1, #held, 2 do
     local job, task, lease_fence = parse_member(held[i])

@@ -12,11 +12,12 @@ function S.ring(worker)
 end
 
 function S.is_unfit(worker, class)
-  local unfit = call('HGET', P .. 'w:' .. worker, 'unfit')
-  if unfit and string.find(unfit, ',' .. class .. ',', 1, true) then
+  local unfit = call('HGET', P .. 'w:' .. worker, 'unfit') or ''
+  if string.find(unfit, ',' .. class .. ',', 1, true) then
     return true
   end
-  return S.nodes_of(class) > 1 and call('ZSCORE', P .. 'seats', worker) -- it has its seat in a gang already
+  -- It may have its seat in a gang already, or fit only roles that are full.
+  return S.nodes_of(class) > 1 and (call('ZSCORE', P .. 'seats', worker) or not S.finds_seat(class, unfit))
 end
 
 -- Wake up to `count` idle workers for which `class` is not unfit.
