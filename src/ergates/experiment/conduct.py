@@ -139,6 +139,7 @@ class Conduct:
                 if len(self.seats) == self._size and self._first_ns is None:
                     self._first_ns = now_ns + self._order.settle_ns
                     self._limit_ns = None if self._time_limit_ns is None else now_ns + self._time_limit_ns
+                    self._went_well = not self._awaited
             case ProgramReady(program=name):
                 self._ready.add((heard.rank, name))
             case ProgramEnded(program=name, ok=True):
