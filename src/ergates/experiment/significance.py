@@ -34,7 +34,7 @@ _MOST_REPETITIONS = 30
 def p_value(
     statistic: Statistic, values: Sequence[float], baseline: Sequence[float], seed: str, *, paired: bool
 ) -> float | None:
-    """Two-sided; None when a sample is empty.
+    """Two-sided; None when a sample has fewer than two values.
 
     Args:
         statistic: `mean` compares means, everything else ranks.
@@ -45,7 +45,7 @@ def p_value(
     """
     import numpy
 
-    if not len(values) or not len(baseline):
+    if min(len(values), len(baseline)) < 2:
         return None
     a, b = numpy.asarray(values, dtype=float), numpy.asarray(baseline, dtype=float)
     if paired:
@@ -54,7 +54,9 @@ def p_value(
 
 
 def smallest_p(repetitions: int, baseline: int, *, paired: bool) -> float:
-    """What the test can show at most: with 3 repetitions against 3, p is never below 0.1."""
+    """What the test can show at most: with 3 repetitions against 3, p is never below 0.1; with a single one nothing is."""
+    if min(repetitions, baseline) < 2:
+        return 1.0
     ways = 2**repetitions if paired else math.comb(repetitions + baseline, repetitions)
     return min(1.0, 2 / ways)
 
