@@ -155,12 +155,13 @@ def path_of(program: Program, problems: Problems) -> Path:
 def _check_order(experiment: Experiment, problems: Problems) -> None:
     """Whether the run ends, and whether each program's turn comes before it does."""
     foreground = [program for program in experiment.programs if not program.background]
-    if experiment.programs and not foreground:
-        if all(program.stop_ns is None for program in experiment.programs):
+    if not foreground:
+        endless = [program for program in experiment.programs if program.stop_ns is None]
+        for program in endless[:1]:
             problems.add(
-                path_of(experiment.programs[0], problems),
-                "all programs are in the background, so a run would never end",
-                hint='leave background out for one of them, or let one stop: stop = "30s"',
+                path_of(program, problems),
+                f"all programs are in the background, so a run would never end: {program.name} has no stop",
+                hint='leave background out for one of them; with stop = "30s" beside it, that one measures the time',
             )
         return
     for program in experiment.programs:

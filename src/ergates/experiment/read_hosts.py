@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from ergates.cluster.host_list import Host, named_hosts, read_hosts
 from ergates.errors import InputError, UsageError
-from ergates.experiment.layout import shown_value
+from ergates.experiment.node_plan import ORDER
 from ergates.experiment.read_problems import nearest
 from ergates.experiment.read_sweep import NAME, NAME_WORDS
 from ergates.experiment.read_table import Table, checked_value
@@ -17,6 +17,8 @@ from ergates.experiment.spec import HostGroup, HostKind, Role, Value
 from ergates.units import MilliCpus, Nanoseconds
 
 KINDS: tuple[str, ...] = get_args(HostKind)
+SETTINGS = (*ORDER, "thp", "epp", "boost")
+"""What `erg node prepare` can set, by the names it takes (drivers/nodes/catalogue.py)."""
 HERE = HostGroup(name="here", kind="local")
 """The hosts of a file that names none."""
 UNKNOWN_COUNT = 0
@@ -189,10 +191,19 @@ def _settings(table: Table) -> tuple[tuple[str, str], ...]:
     found = []
     for key in inner.data:
         raw = inner.raw(key)
+        name = key.partition("@")[0]
+        if name not in SETTINGS:
+            inner.wrong(key, f"no setting {name!r} of a node", hint=nearest(name, SETTINGS))
         listed = raw if isinstance(raw, list) else [raw]
         values = [checked_value(each, (*inner.path, key), f"{inner.shown} {key}", inner.problems) for each in listed]
-        found.append((key, ",".join(shown_value(each) for each in values if each is not None)))
+        found.append((key, ",".join(_setting_text(each) for each in values if each is not None)))
     return tuple(found)
+
+
+def _setting_text(value: Value) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
 
 
 def _end(table: Table, kind: str) -> None:

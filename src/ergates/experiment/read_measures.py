@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
+from ergates.experiment.json_path import parse_json_path
 from ergates.experiment.layout import shown_value
 from ergates.experiment.read_problems import nearest
 from ergates.experiment.read_programs import ONLY_PROGRAM
@@ -49,7 +50,7 @@ def _measure(parent: Table, name: str, programs: Sequence[Program]) -> Measure:
         name=name,
         program=_program(table, programs, record),
         file=table.text("file", "stdout", empty=False),
-        json=table.text("json", empty=False),
+        json=_json_path(table),
         csv=table.text("csv", empty=False),
         regex=_pattern(table),
         quantile=quantile,
@@ -72,6 +73,17 @@ def _misfits(table: Table, measure: Measure) -> None:
         table.wrong("file", "our own records are in no file", hint="leave it out")
     if "quantile" in table and "combine" in table and measure.combine == "list":
         table.wrong("combine", "a quantile is one value, not a list")
+
+
+def _json_path(table: Table) -> str:
+    text = table.text("json", empty=False)
+    try:
+        if text:
+            parse_json_path(text)
+    except ValueError as error:
+        table.wrong("json", str(error))
+        return ""
+    return text
 
 
 def _pattern(table: Table) -> str:

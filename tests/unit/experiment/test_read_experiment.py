@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ergates.drivers.nodes import catalogue
 from ergates.errors import InputError
 from ergates.experiment.plan import plan_runs
 from ergates.experiment.read_experiment import FILE_BYTES_MAX, parse_experiment, read_experiment
+from ergates.experiment.read_hosts import SETTINGS
 from ergates.experiment.spec import (
     Axis,
     Comparison,
@@ -59,7 +61,7 @@ def test_hosts_and_roles(everything: Experiment) -> None:
             delay_ns=seconds(0.002),
             cpus_milli=MilliCpus(500),
             memory_bytes=Bytes(512 * MIB),
-            prepare=(("governor", "performance"), ("turbo", "false"), ("isolated", "2,3")),
+            prepare=(("governor", "performance"), ("turbo", "off"), ("isolate", "2,3")),
         ),
         HostGroup(name="fake", kind="simulated", count=2, cpus_milli=MilliCpus(2000), memory_bytes=Bytes(GIB)),
         HostGroup(
@@ -259,3 +261,9 @@ def test_several_hosts_of_one_group(kind: str) -> None:
         f'program.command = "true"\nprogram.role = "b"\nhosts.x = {{ kind = "{kind}", count = 3 }}\nroles = {{ a = 1, b = 2 }}'
     )
     assert [role.group for role in experiment.roles] == ["x", "x"]
+
+
+def test_every_setting_of_a_node_may_be_prepared() -> None:
+    assert set(catalogue.SETTINGS) <= set(SETTINGS)
+    for other_name in ("thp", "epp", "boost"):
+        assert catalogue.setting_named(other_name).name in SETTINGS

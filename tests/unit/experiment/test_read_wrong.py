@@ -101,6 +101,7 @@ CASES = [
     (HEAD + '[hosts.a]\nkind = "simulated"\ncpus = 0', 4, "cannot read 0", "2 or 0.5"),
     (HEAD + '[hosts]\na = 7', 3, "is no group of hosts", "kind"),
     (HEAD + '[hosts.a]\nkind = "simulated"\ncount = 3', 2, "several hosts and no role", "[roles]"),
+    (HEAD + 'hosts.a = { kind = "local", prepare = { govenor = "x" } }', 2, "no setting 'govenor'", "mean governor?"),
     # roles and hosts
     (TWO_ROLES + '[programs.p]\ncommand = "true"', 7, "[programs.p] has no role", "server, client"),
     ('[roles]\na = 1\nb = 1\n[program]\nrole = "a"\ncommand = "true"', 3, "2 hosts needed, [hosts.here] has 1", "namespaces"),
@@ -133,11 +134,16 @@ CASES = [
     ('[program]\ncommand = "p"\nstop = 3\nsignals = [{ after = 3, signal = 1 }]', 4, "stopped after 3 s, before", ""),
     ('[program]\ncommand = "p"\nsuccess = [256]', 3, "are no exit codes", "[0, 3]"),
     ('[program]\ncommand = "p"\nbackground = true', 1, "would never end", 'stop = "30s"'),
+    (
+        '[programs]\na = { command = "a", background = true, stop = 9 }\nb = { command = "b", background = true }',
+        3, "would never end: b has no stop", "leave background out",
+    ),
     ('[programs]\na = "a"\nb = { command = "b", background = true, order = 1 }', 3, "its turn never comes", "larger order"),
     ('[experiment]\ntime_limit = 5\n[program]\ncommand = "p"\nstart = 6', 5, "the time limit of a run is 5 s", ""),
     # measures and figures
     (HEAD + '[measure.m]\nunit = "s"', 2, "nothing to take", "exactly one of record, json, csv, regex"),
     (HEAD + '[measure.m]\njson = "a"\ncsv = "b"', 2, "json and csv", "exactly one"),
+    (HEAD + '[measure.m]\njson = "a..b"', 3, "expected a path such as", ""),
     (HEAD + '[measure.m]\nregex = "("', 3, "not a regular expression", ""),
     (HEAD + '[measure]\nm = "secnds"', 3, "no 'secnds'", "did you mean seconds?"),
     (HEAD + '[measure.m]\nrecord = "joules"\nprogram = "program"', 4, "known of the whole run only", ""),
