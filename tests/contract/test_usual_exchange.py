@@ -121,13 +121,17 @@ class _Story:
 
 
 def kept(client: redis.Redis, queue: str) -> dict[str, Any]:
-    """What is in every key."""
+    """What is in every key, but for who was rung: of several idle workers the server draws one."""
     found: dict[str, Any] = {}
     prefix = f"{{erg:{queue}}}:"
     for key in client.scan_iter(match=prefix + "*", count=1000):
         name, kind = key.decode().removeprefix(prefix), client.type(key)
+        if name == "idle" or name.startswith("wake:"):
+            continue
         if kind == b"hash":
-            found[name] = client.hgetall(key)
+            found[name] = {
+                field: text for field, text in client.hgetall(key).items() if field not in (b"idle", b"rung")
+            }
         elif kind == b"zset":
             found[name] = client.zrange(key, 0, -1, withscores=True)
         elif kind == b"set":

@@ -14,7 +14,7 @@ import secrets
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -63,8 +63,8 @@ class _Call:
     attempts: list[int]
 
 
-class _Sent(NamedTuple):
-    """A commit that was accepted: when, what was sent, and the attempt it was (0: none)."""
+class _Sent(msgspec.Struct, gc=False):
+    """A commit that was accepted: when, what was sent, and the attempt it was (0: none). Many are kept, none in a cycle."""
 
     at_ns: int
     commit: Any

@@ -138,14 +138,18 @@ class Session:
 
     # --- commands ---------------------------------------------------------------------------------
 
+    def specs_in_a_row(self, job: int, uid: str, first: int, size: int, *, edited: bool) -> Sequence[TaskSpec]:
+        """Like `specs`, for tasks that follow one another; at once when they are in one chunk that was met before."""
+        mine = self._mine
+        if not edited and mine.connection is not None:
+            number, place = divmod(first - 1, CHUNK_TASKS)
+            kept = mine.cache.get(uid, str(number))
+            if type(kept) is list and place + size <= len(kept):
+                return kept[place : place + size]
+        return list(self.specs(job, uid, range(first, first + size), edited=edited).values())
+
     def specs(self, job: int, uid: str, tasks: Sequence[int], *, edited: bool) -> dict[int, TaskSpec]:
         """What was submitted as these tasks (ascending), or what it was changed to."""
-        if tasks and not edited:  # the usual case: some tasks of one chunk that was met before
-            number, place = place_of(tasks[0])
-            kept = self._mine.cache.get(uid, str(number)) if self._mine.connection is not None else None
-            if type(kept) is list and place_of(tasks[-1])[0] == number and place_of(tasks[-1])[1] < len(kept):
-                before = number * CHUNK_TASKS + 1
-                return {task: kept[task - before] for task in tasks}
         fields = {task: str(place_of(task)[0]) for task in tasks}
         found = self._chunks(job, uid, set(fields.values()))
         places = {}

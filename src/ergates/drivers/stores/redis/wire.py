@@ -18,7 +18,6 @@ READY, DONE, FAILED, CANCELLED, SEAT = 3, 6, 7, 8, 9
 Place = tuple[JobId, TaskId, int]
 
 _NO_PAST = PastFailures()
-_DONE: tuple[Any, ...] = (DONE, "", (), 0, 0, "")
 
 
 class Granted(msgspec.Struct, array_like=True):
@@ -68,13 +67,16 @@ decode_rest = msgspec.msgpack.Decoder(Rest).decode
 def pack_commit(session: Session, commit: Commit) -> tuple[Any, ...]:
     """See lua/commits.lua for the places of this tuple."""
     attempt, verdict = commit.attempt, commit.verdict
+    past: tuple[int, ...] = ()
     match verdict:
         case Done():
-            code, reason, past, not_before_us, class_id, avoid = _DONE
+            if commit.seat is None:
+                return _done(number_or_none(commit.job), commit)
+            code, reason, not_before_us, class_id, avoid = DONE, "", 0, 0, ""
         case Failed(reason=text):
-            code, reason, past, not_before_us, class_id, avoid = FAILED, clean_text(text), (), 0, 0, ""
+            code, reason, not_before_us, class_id, avoid = FAILED, clean_text(text), 0, 0, ""
         case Cancelled(reason=text):
-            code, reason, past, not_before_us, class_id, avoid = CANCELLED, clean_text(text), (), 0, 0, ""
+            code, reason, not_before_us, class_id, avoid = CANCELLED, clean_text(text), 0, 0, ""
         case Returned():
             code, reason, avoid = READY, "" if attempt is None else clean_text(attempt.reason), verdict.avoid_host
             past = _past_tuple(verdict.past)
@@ -95,6 +97,18 @@ def pack_commit(session: Session, commit: Commit) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def _done(job: int, commit: Commit) -> tuple[Any, ...]:
+    """The usual commit; the places behind are those of a task that goes back."""
+    attempt = commit.attempt
+    if attempt is None:
+        return (job, commit.task, commit.fence, DONE, False, 0, 0, 0, -1, "")
+    usage = attempt.usage
+    cost = -1 if usage.cost_usd_micros is None else usage.cost_usd_micros
+    return (
+        job, commit.task, commit.fence, DONE, attempt.outcome, usage.wall_ns, usage.cpu_ns, usage.peak_bytes, cost, "",
+    )  # fmt: skip
+
+
 def pack_row(commit: Commit, worker: str, host: str) -> bytes:
     """The row for the log, or the end of a gang's member for its leader; empty where there is no attempt."""
     if commit.seat is not None:
@@ -106,14 +120,14 @@ def leases_of(session: Session, granted: Sequence[Granted]) -> tuple[Lease, ...]
     """With their specs, fetched where they are not known yet."""
     if not granted:
         return ()
-    classes = session.requirements(some.class_id for some in granted)
+    classes = session.requirements([some.class_id for some in granted])
     leases = []
     for some in granted:
-        tasks = range(some.first, some.first + some.size)
-        specs = session.specs(some.job, some.uid, tasks, edited=some.edited)
+        specs = session.specs_in_a_row(some.job, some.uid, some.first, some.size, edited=some.edited)
         pasts = {row[0]: row for row in some.pasts} if some.pasts else None
         job, requirement = job_name(some.job), classes[some.class_id]
-        for place, task in enumerate(tasks):
+        for place, spec in enumerate(specs):
+            task = some.first + place
             row = None if pasts is None else pasts.get(task)
             leases.append(
                 Lease(
@@ -121,7 +135,7 @@ def leases_of(session: Session, granted: Sequence[Granted]) -> tuple[Lease, ...]
                     task=TaskId(task),
                     fence=some.fence + place,
                     attempt=1 if row is None else row[1] + 1,
-                    spec=as_leased(specs[task], requirement, some.priority),
+                    spec=as_leased(spec, requirement, some.priority),
                     past=_NO_PAST if row is None else past_of(row[2:]),
                     gang=None if some.gang is None else gang_seat(some.gang, requirement),
                 )
@@ -139,10 +153,18 @@ def as_leased(spec: TaskSpec, requirement: Any, priority: int) -> TaskSpec:
 def offers_of(session: Session, rows: Sequence[tuple[int, int, int, int]]) -> tuple[Offer, ...]:
     if not rows:
         return ()
-    classes = session.requirements(row[1] for row in rows)
+    classes = session.requirements([row[1] for row in rows])
     return tuple(
-        Offer(job=job_name(job), class_id=class_id, requirement=classes[class_id], priority=priority, waiting=waiting)
-        for job, class_id, priority, waiting in rows
+        [
+            Offer(
+                job=job_name(job),
+                class_id=class_id,
+                requirement=classes[class_id],
+                priority=priority,
+                waiting=waiting,
+            )
+            for job, class_id, priority, waiting in rows
+        ]
     )
 
 

@@ -124,8 +124,10 @@ while not (gangs > 0 or steps_in_work > 0 or ageing_jobs > 0 or first_due > 0 or
     end
     call('HDEL', own, unpack(ended))
     rows = rows + #commits
+    if call('EXISTS', J .. ':log') == 0 then
+      call('ZADD', P .. 'logs', rows, job_number)
+    end
     call('XADD', J .. ':log', rows .. '-1', 'w', worker .. ' ' .. w[2], unpack(entry))
-    call('ZADD', P .. 'logs', 'NX', rows, job_number)
     leased, done, open_tasks = leased - #commits, done + #commits, open_tasks - #commits
   end
   if want then
