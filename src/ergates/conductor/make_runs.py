@@ -20,6 +20,7 @@ from ergates.conductor.conducting import Conductor, Display, Why, all_down
 from ergates.conductor.experiment_folder import ExperimentFolder
 from ergates.conductor.host_groups import HERE, check_all, hosts_of
 from ergates.conductor.leftovers import end_earlier, give_back
+from ergates.conductor.node_settings import NodeSettings
 from ergates.conductor.run_book import RunBook
 from ergates.conductor.run_store import RunStore
 from ergates.conductor.standing import Standing
@@ -78,9 +79,11 @@ def make_runs(folder: ExperimentFolder, asked: Asked, display: Display) -> Endin
     alone = runs_alone(experiment, asked.plan(()))
     run_store = None if alone else RunStore(experiment, place, display.say)
     groups = hosts_of(experiment, place, display.say)
-    check_all(list(groups.values()), *(() if run_store is None else (run_store.check,)))
+    settings = NodeSettings(experiment, place, display.say)
+    check_all(list(groups.values()), settings.check, *(() if run_store is None else (run_store.check,)))
     with folder.alone():
         ended = end_earlier(experiment, place, run_store)
+        settings.down()
         if ended:
             display.say(f"ended what an earlier attempt left running ({ended} processes)")
         runs = asked.plan(folder.runs() if folder.begun else ())
@@ -95,9 +98,11 @@ def make_runs(folder: ExperimentFolder, asked: Asked, display: Display) -> Endin
             if not book.open_runs:
                 pass
             elif run_store is None:
-                why = _make_alone(job, book, groups, display, clock)
+                with _prepared(settings, keep=asked.keep_hosts):
+                    why = _make_alone(job, book, groups, display, clock)
             else:
-                why = _make_on_hosts(job, book, groups, run_store, display, clock, keep=asked.keep_hosts)
+                with _prepared(settings, keep=asked.keep_hosts):
+                    why = _make_on_hosts(job, book, groups, run_store, display, clock, keep=asked.keep_hosts)
         finally:
             book.now_running(())
             book.write_standing()
@@ -168,6 +173,17 @@ def _make_on_hosts(
                     return conductor.run(signals, alarm)
     finally:
         alarm.close()
+
+
+@contextmanager
+def _prepared(settings: NodeSettings, *, keep: bool) -> Iterator[None]:
+    try:
+        settings.up()
+        yield
+    finally:
+        if not keep:
+            with caught_signals():
+                settings.down()
 
 
 @contextmanager
