@@ -75,8 +75,9 @@ class SshHost:
         path: str = "/usr/bin:/bin",
         authorized: bool = True,
         max_startups: str = "10:30:100",
+        more: str = "",
     ) -> None:
-        """Start its sshd; returns when it accepts connections."""
+        """Start its sshd, with `more` lines of configuration; returns when it accepts connections."""
         _PRIVSEP.mkdir(mode=0o755, exist_ok=True)
         environment = {
             "HOME": str(self.home), "PATH": path, "ERG_TEST_MARK": self.lan.prefix,
@@ -91,7 +92,7 @@ class SshHost:
             environment=" ".join(f'"{name}={value}"' for name, value in environment.items()),
         )
         config = self.folder / f"sshd_config.{len(self._daemons)}"
-        config.write_text(text)
+        config.write_text(f"{text}{more}\n")
         sshd = shutil.which("sshd", path=_PATH)
         script = f"hostname {self.name} && exec {sshd} -D -e -f {config}"
         command = [*self.enter, "unshare", "--uts", "sh", "-c", script]

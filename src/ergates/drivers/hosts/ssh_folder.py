@@ -28,6 +28,8 @@ from ergates.drivers.placers.ssh_words import HostError, Reason, reason_of
 GATHER_S = 30.0
 """How long bringing a folder is tried again; a network that hiccups is back by then. A host known to be away is tried once."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+SILENT_S = 3.0
+"""So long after a host was not reached nobody waits for it again."""
 _SAID_MAX = 16_384
 _LINE_MAX = 1 << 20
 
@@ -161,6 +163,7 @@ class FarFolder:
         self._link: FarLink | None = None
         self._open = contextlib.ExitStack()
         self._away = False
+        self._silent_until, self._why = 0.0, Reason("")
 
     def ready(self) -> tuple[str, dict[str, Any]]:
         """Make it; its path there, and what was noted there."""
@@ -254,8 +257,14 @@ class FarFolder:
     @contextlib.contextmanager
     def _linked(self) -> Iterator[FarLink]:
         """The connection; it is given up when anything goes wrong but what the far side itself says."""
+        if self._link is None and time.monotonic() < self._silent_until:
+            raise HostError(self._why)
         if self._link is None:
-            self._link = self._open.enter_context(open_link(self._command))
+            try:
+                self._link = self._open.enter_context(open_link(self._command))
+            except HostError as error:
+                self._silent_until, self._why = time.monotonic() + SILENT_S, error.reason
+                raise
         try:
             yield self._link
         except BaseException as error:
