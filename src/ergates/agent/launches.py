@@ -28,22 +28,30 @@ class LaunchBuilders:
     Args:
         worker_id: whose tasks they are.
         grace_ns: between TERM and KILL.
+        labels: of this node.
     """
 
-    def __init__(self, worker_id: str, grace_ns: Nanoseconds) -> None:
-        self._worker_id, self._grace_ns = worker_id, grace_ns
+    def __init__(self, worker_id: str, grace_ns: Nanoseconds, labels: Mapping[str, str] | None = None) -> None:
+        self._worker_id, self._grace_ns, self._labels = worker_id, grace_ns, dict(labels or {})
         self._builders: OrderedDict[str, LaunchBuilder] = OrderedDict()
 
     def of(self, job: str, spec: JobSpec) -> LaunchBuilder:
         """The builder of one job."""
         builder = self._builders.get(job)
         if builder is None or builder.spec is not spec:
-            builder = self._builders[job] = LaunchBuilder(job, spec, self._grace_ns, self._worker_id)
+            builder = LaunchBuilder(job, spec, self._grace_ns, self._worker_id, labels=self._labels)
+            self._builders[job] = builder
             if len(self._builders) > _JOBS_KEPT:
                 self._builders.popitem(last=False)
         else:
             self._builders.move_to_end(job)
         return builder
+
+    def relabel(self, labels: Mapping[str, str]) -> None:
+        """The node carries these from now on; tasks that start later see them."""
+        if labels != self._labels:
+            self._labels = dict(labels)
+            self._builders.clear()
 
 
 class LaunchBuilder:
@@ -56,21 +64,23 @@ class LaunchBuilder:
         grace_ns: Nanoseconds,
         worker_id: str = "",
         base_env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self._job = job
         self.spec = spec
         self._grace_ns = grace_ns
         base = os.environ if base_env is None else base_env
-        shared = {**spec.env, "ERG_JOB": job, "ERG_JOB_ID": job, "ERG_WORKER": worker_id}
+        labelled = ",".join(f"{name}={value}" for name, value in sorted((labels or {}).items()))
+        shared = {**spec.env, "ERG_JOB": job, "ERG_JOB_ID": job, "ERG_WORKER": worker_id, "ERG_LABELS": labelled}
         self._env = {**base, **shared}
         self._container_env = shared
 
     def build(self, lease: Lease, start: StartAttempt, scratch: str = "", work: str = "") -> Launch:
         """One launch, in the directory `work` where it has one.
 
-        Tasks see ERG_JOB (and, as of old, ERG_JOB_ID), ERG_TASK_ID, ERG_ATTEMPT, ERG_WORKER, ERG_TASK_DIR (`scratch`; empty:
-        its slot has one), and for indexed GPUs CUDA_VISIBLE_DEVICES. What was given to one that asked for more than a
-        core is in ERG_CPUS and ERG_RESOURCES.
+        Tasks see ERG_JOB (and, as of old, ERG_JOB_ID), ERG_TASK_ID, ERG_ATTEMPT, ERG_WORKER, ERG_LABELS (of the node, sorted),
+        ERG_TASK_DIR (`scratch`; empty: its slot has one), and for indexed GPUs CUDA_VISIBLE_DEVICES. What was given to one that
+        asked for more than a core is in ERG_CPUS and ERG_RESOURCES.
         """
         task = lease.spec
         held: Choice = start.alternative or task.requirement

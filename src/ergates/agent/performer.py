@@ -105,7 +105,7 @@ class Performer:
         self._confine_to: int | None = None
         self.running = RunningAttempts(launchers, self._launch_of, grace_ns, wait_point)
         self.disk = DiskRoom(state_dir)
-        self._builders = LaunchBuilders(worker_id, grace_ns)
+        self._builders = LaunchBuilders(worker_id, grace_ns, capacity.labels)
         self._scratch = Scratch(state_dir, worker_id)
         self.carrying = Carrying(staging, self._scratch, exchanging.specs)
         wait_point.add(self.carrying.fileno())
@@ -227,11 +227,12 @@ class Performer:
             self.tell(*self._launch(held))
 
     def change(self, capacity: NodeCapacity) -> None:
-        """Measure memory against this from now on.
+        """Measure memory against this from now on, and tell tasks of its labels.
 
         The kernel's limit follows when less than that is in use: it would kill, where the policy gives back.
         """
         self._gauge = MemoryGauge(capacity)
+        self._builders.relabel(capacity.labels)
         self._confine_to = capacity.memory_bytes
 
     # --- the end ------------------------------------------------------------------------------

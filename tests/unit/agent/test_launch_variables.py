@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ergates.agent.launches import LaunchBuilder
+from ergates.agent.launches import LaunchBuilder, LaunchBuilders
 from ergates.cluster.gang import GangSeat, role_of
 from ergates.cluster.job import JobSpec
-from ergates.cluster.task import Alternative, JobId, Requirement, TaskId, TaskSpec
+from ergates.cluster.task import Alternative, JobId, Kind, Requirement, TaskId, TaskSpec
 from ergates.taskqueue.node_events import StartAttempt
 from ergates.taskqueue.store import Lease, PastFailures
 from ergates.units import MilliCpus, Nanoseconds
@@ -69,3 +69,20 @@ def test_what_was_given_instead_is_told() -> None:
 def test_counted_resources_are_told_too() -> None:
     given, _ = told(Requirement(resources=(("licences", 2),)))
     assert given == {"ERG_CPUS": "1", "ERG_RESOURCES": "licences=2"}
+
+
+def labels_told(builders: LaunchBuilders, job: JobSpec, kind: Kind = "command") -> str:
+    lease = Lease(
+        job=JobId("j1"), task=TaskId(3), fence=9, attempt=1, spec=TaskSpec(command="x", kind=kind), past=PastFailures()
+    )
+    return builders.of("j1", job).build(lease, StartAttempt(key=("j1", 3, 9))).env["ERG_LABELS"]
+
+
+def test_tasks_see_the_labels_of_their_node_as_they_are_when_they_start() -> None:
+    job = JobSpec(key="k", env={"ERG_LABELS": "mine"})
+    builders = LaunchBuilders("w", Nanoseconds(0), {"rack": "b2", "arch": "x86"})
+    assert labels_told(builders, job) == "arch=x86,rack=b2" == labels_told(builders, job, "container")
+    builders.relabel({"rack": "b3"})
+    assert labels_told(builders, job) == "rack=b3"
+    builders.relabel({})
+    assert labels_told(builders, job) == ""

@@ -1,7 +1,8 @@
 """What a task needs beyond cores and memory, as people write it: alternatives, gangs, files, where data comes from.
 
-The command line has a short text for each (`cpus=1,gpus=1`, `server=1:CMD`), JSON Lines and TOML have tables; both become the
-same records here. Errors are ValueErrors that say what was expected; whoever knows the place (an option, a line) adds it.
+The command line has a short text for each (`cpus=1,gpus=1`, `server=1@group=big:CMD`), JSON Lines and TOML have tables; both
+become the same records here. Errors are ValueErrors that say what was expected; whoever knows the place (an option, a line)
+adds it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ _PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]*@")
 
 
 class Role(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`count` members of a gang that go by `name`; `command` None: they run the task's own."""
+    """`count` members of a gang that go by `name`; `command` None: they run the task's own.
+
+    `labels` are sorted (name, value) that the node of such a member must carry.
+    """
 
     name: str
     count: int
     command: str | tuple[str, ...] | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def parse_alternative(text: str) -> Alternative:
@@ -71,15 +76,34 @@ def alternative_of(table: Mapping[str, object]) -> Alternative:
 
 
 def parse_role(text: str) -> Role:
-    """Read `NAME=COUNT` or `NAME=COUNT:COMMAND`. Raises ValueError."""
+    """Read `NAME=COUNT[@LABEL=VALUE,...][:COMMAND]`. Raises ValueError."""
     name, equals, rest = text.partition("=")
-    count, colon, command = rest.partition(":")
+    head, colon, command = rest.partition(":")
+    count, at, labels = head.partition("@")
     if not equals or not count.isdecimal() or (colon and not command.strip()):
-        raise ValueError(f"expected NAME=COUNT or NAME=COUNT:COMMAND such as server=1:'./serve', got {text!r}")
-    return role_of(name, int(count), command if colon else None)
+        raise ValueError(
+            "expected NAME=COUNT, NAME=COUNT:COMMAND or NAME=COUNT@LABEL=VALUE,...:COMMAND such as server=1@group=big:'./serve',"
+            f" got {text!r}"
+        )
+    return role_of(name, int(count), command if colon else None, _parse_labels(name, labels) if at else {})
 
 
-def role_of(name: str, count: int, command: str | tuple[str, ...] | None) -> Role:
+def _parse_labels(role: str, text: str) -> dict[str, str]:
+    """Values without commas and colons: JSON Lines and TOML take others."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not name or not value or name in found:
+            raise ValueError(
+                f"the labels of {role}: expected LABEL=VALUE,... such as group=big,rack=a, each label once; got {text!r}"
+            )
+        found[name] = value
+    return found
+
+
+def role_of(
+    name: str, count: int, command: str | tuple[str, ...] | None, labels: Mapping[str, str] | None = None
+) -> Role:
     """A checked role. Raises ValueError."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"expected a name of letters, digits, _ . and -, got {name!r}")
@@ -87,7 +111,10 @@ def role_of(name: str, count: int, command: str | tuple[str, ...] | None) -> Rol
         raise ValueError(f"expected a count from 1 to {NODES_MAX:,}, got {count}")
     if command is not None and "\0" in "".join(command):
         raise ValueError(f"the command of {name} holds a NUL character")
-    return Role(name=name, count=count, command=command)
+    for label, value in (labels or {}).items():
+        if not value:
+            raise ValueError(f"the label {label} of {name} is empty: no node carries such a label")
+    return Role(name=name, count=count, command=command, labels=tuple(sorted((labels or {}).items())))
 
 
 def gang_size(nodes: int | None, roles: Iterable[Role]) -> int:

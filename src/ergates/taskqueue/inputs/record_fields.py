@@ -19,7 +19,8 @@ Keys of a task, in JSON Lines and TOML:
     requires           absolute path that must exist on the node, or a list of these
     min_time           "30m", or seconds: the worker must have that long to live
     nodes              so many nodes start it at once
-    roles              {"server": 1, "client": {"count": 3, "command": "..."}}: members of a gang
+    roles              {"server": 1, "client": {"count": 3, "command": "...", "require_labels": {"group": "big"}}}: members
+                       of a gang; `require_labels` are of the nodes of such members, besides the task's
     inputs, outputs    paths that are brought to the node, or back; a text or a list; {#} is the task's number
     stdin              a text, or {"file": "path"}
     image, mounts      container image, list of "HOST:CONTAINER[:ro]"
@@ -43,6 +44,8 @@ SETTING_KEYS = (
     "or", "require_labels", "requires", "min_time", "nodes", "roles", "inputs", "outputs",
 )  # fmt: skip
 TASK_KEYS = (*SETTING_KEYS, "id", "name", "command", "type", "after", "stdin", "args", "kwargs")
+
+_ROLE_KEYS = ("count", "command", "require_labels")
 
 T = TypeVar("T")
 _COUNT_MAX = 1_000_000_000
@@ -234,18 +237,27 @@ def _paths_needed(key: str, value: Any) -> tuple[str, ...]:
 
 
 def _roles(key: str, value: Any) -> tuple[Role, ...]:
-    expected = 'a table such as {"server": 1, "client": {"count": 3, "command": "./client"}}'
+    expected = 'a table such as {"server": 1, "client": {"count": 3, "command": "./client", "require_labels": {"group": "big"}}}'
     if not isinstance(value, dict) or not value:
         raise _wrong(key, value, expected)
-    roles = []
-    for name, each in value.items():
-        said = {"count": each} if isinstance(each, int) else each
-        if not isinstance(said, dict) or not {"count"} <= set(said) <= {"count", "command"}:
-            raise _wrong(f"{key}.{name}", each, expected)
-        count = read_count(f"{key}.{name}", said["count"], 1)
-        command = read_command(said["command"]) if "command" in said else None
-        roles.append(_read(key, role_of, name, count, command))
-    return tuple(roles)
+    return tuple(_role(key, name, each, expected) for name, each in value.items())
+
+
+def _role(key: str, name: str, value: Any, expected: str) -> Role:
+    said = {"count": value} if isinstance(value, int) else value
+    place = f"{key}.{name}"
+    if not isinstance(said, dict):
+        raise _wrong(place, value, expected)
+    for unknown in sorted(said.keys() - set(_ROLE_KEYS)):
+        close = get_close_matches(unknown, _ROLE_KEYS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else ""
+        raise FieldError(f"{place} has a key {unknown!r}", expected=" and ".join(_ROLE_KEYS), hint=hint, key=key)
+    if "count" not in said:
+        raise FieldError(f"{place} has no count", expected=expected, key=key)
+    count = read_count(f"{place}.count", said["count"], 1)
+    command = read_command(said["command"]) if "command" in said else None
+    labels = read_texts(f"{place}.require_labels", said.get("require_labels", {}))
+    return _read(key, role_of, name, count, command, labels)
 
 
 def _nodes(key: str, value: Any) -> int:

@@ -106,6 +106,7 @@ class TaskDefaults(Struct, frozen=True, kw_only=True, omit_defaults=True):
             min_time_ns=self.min_time_ns or Nanoseconds(0),
             nodes=gang_size(self.nodes, roles),
             roles=tuple((role.name, role.count) for role in roles),
+            role_labels=tuple((role.name, role.labels) for role in roles if role.labels),
         )
 
 

@@ -70,9 +70,32 @@ def test_what_is_no_alternative(text: str, expected: str) -> None:
 def test_roles_of_the_command_line() -> None:
     assert parse_role("server=1:./serve --at=a:b") == Role(name="server", count=1, command="./serve --at=a:b")
     assert parse_role("worker=3") == Role(name="worker", count=3)
+    assert parse_role("server=2@rack=a,group=big:ssh a@b:c") == Role(
+        name="server", count=2, command="ssh a@b:c", labels=(("group", "big"), ("rack", "a"))
+    )
+    assert parse_role("client=1@disk=ssd").labels == (("disk", "ssd"),)
     for text in ("server", "server=", "server=x:y", "server=0:y", "server=1:", "a b=1", "=1", "server=1:a\0b"):
         with pytest.raises(ValueError, match=r"expected|NUL"):
             parse_role(text)
+
+
+@pytest.mark.parametrize("labels", ["", "big", "=big", "group=", "group=big,", "group=big,group=small"])
+def test_what_are_no_labels_of_a_role(labels: str) -> None:
+    with pytest.raises(ValueError, match="the labels of server: expected LABEL=VALUE"):
+        parse_role(f"server=1@{labels}:./serve")
+
+
+def test_roles_with_labels_become_a_requirement() -> None:
+    request = InputRequest(
+        template="run", defaults=TaskDefaults(roles=(parse_role("s=1@b=2,a=1:serve"), parse_role("c=2")))
+    )
+    (from_options,) = tasks(request)
+    from_record = one(roles={"s": {"count": 1, "command": "serve", "require_labels": {"b": 2, "a": "1"}}, "c": 2})
+    expected = Requirement(nodes=3, roles=(("s", 1), ("c", 2)), role_labels=(("s", (("a", "1"), ("b", "2"))),))
+    assert from_options.requirement == expected == from_record.requirement
+    content = '[[task]]\ncommand = "run"\nroles.s = {count = 1, require_labels = {a = "1", b = "2"}}\nroles.c = 2\n'
+    assert [task.requirement for task in tasks(InputRequest(files=("t.toml",)), content)] == [expected]
+    assert sorted([expected, Requirement(), Requirement(nodes=3, roles=expected.roles)])[-1] == expected
 
 
 def test_a_gang_is_as_large_as_its_roles() -> None:
@@ -141,7 +164,11 @@ def test_a_record_with_every_need() -> None:
         ({"nodes": 10**8}, "nodes is 100000000"),
         ({"roles": {}}, "roles is {}"),
         ({"roles": {"a": "x"}}, "roles.a is 'x'"),
-        ({"roles": {"a": {"count": 1, "cmd": "x"}}}, "roles.a is {"),
+        ({"roles": {"a": {"count": 1, "comand": "x"}}}, "did you mean 'command'?"),
+        ({"roles": {"a": {"command": "x"}}}, "roles.a has no count"),
+        ({"roles": {"a": {"count": 1, "labels": {"b": "c"}}}}, "did you mean 'require_labels'?"),
+        ({"roles": {"a": {"count": 1, "require_labels": "b=c"}}}, "roles.a.require_labels is 'b=c'"),
+        ({"roles": {"a": {"count": 1, "require_labels": {"b": ""}}}}, "the label b of a is empty"),
         ({"roles": {"a": {"count": 1, "command": "echo 'x"}}}, "a quote is opened"),
         ({"roles": {"a": 2}, "nodes": 3}, "the roles add up to 2 nodes"),
         ({"inputs": 3}, "inputs is 3"),
