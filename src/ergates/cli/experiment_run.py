@@ -65,7 +65,7 @@ def command(
     place = ExperimentFolder((folder or folder_of(file)).absolute())
     text = file.read_text()
     if again and place.path.exists():
-        end_of_earlier(place, written)
+        end_of_earlier(place, written, lambda text: click.echo(f"erg: {text}", err=True))
         aside = set_aside(place.path)
         if not quiet:
             click.echo(f"erg: what was made before is now in {shown_path(aside)}", err=True)

@@ -14,13 +14,13 @@ from ergates.conductor.run_store import RunStore
 from ergates.controller.reap import Store, reaping_member
 from ergates.drivers import machine
 from ergates.drivers.hosts.local_workers import Place, end_leftovers
-from ergates.experiment.spec import Experiment
+from ergates.drivers.hosts.namespaces import switch_of
 from ergates.taskqueue.store import Commit, Returned
 
 REASON = "the experiment was stopped while it ran"
 
 
-def end_earlier(experiment: Experiment, place: Place, run_store: RunStore | None) -> int:
+def end_earlier(place: Place, run_store: RunStore | None) -> int:
     """End all that carries the mark of this experiment, but for a store that answers; returns how many processes that were.
 
     Raises:
@@ -28,10 +28,7 @@ def end_earlier(experiment: Experiment, place: Place, run_store: RunStore | None
     """
     record = None if run_store is None else run_store.running()
     ended = end_leftovers(place, spared=() if record is None else (record.pid,))
-    if any(group.kind == "namespaces" for group in experiment.hosts):
-        from ergates.drivers.hosts.namespaces import switch_of
-
-        switch_of(place).clear()
+    switch_of(place).clear()
     return ended
 
 

@@ -82,7 +82,7 @@ def make_runs(folder: ExperimentFolder, asked: Asked, display: Display) -> Endin
     settings = NodeSettings(experiment, place, display.say)
     check_all(list(groups.values()), settings.check, *(() if run_store is None else (run_store.check,)))
     with folder.alone():
-        ended = end_earlier(experiment, place, run_store)
+        ended = end_earlier(place, run_store)
         settings.down()
         if ended:
             display.say(f"ended what an earlier attempt left running ({ended} processes)")
@@ -113,7 +113,7 @@ def make_runs(folder: ExperimentFolder, asked: Asked, display: Display) -> Endin
         return Ending(why=why, standing=book.standing(), table=_table(folder, experiment, book, display))
 
 
-def end_of_earlier(folder: ExperimentFolder, experiment: Experiment) -> None:
+def end_of_earlier(folder: ExperimentFolder, experiment: Experiment, say: Callable[[str], None]) -> None:
     """End what an attempt in this folder left, before the folder gets another name: by its name its processes are known.
 
     Raises:
@@ -122,7 +122,8 @@ def end_of_earlier(folder: ExperimentFolder, experiment: Experiment) -> None:
     """
     place = Place(folder=folder.path, here=Path(experiment.here))
     with folder.alone():
-        end_earlier(experiment, place, None)
+        end_earlier(place, None)
+        NodeSettings(experiment, place, say).down()
 
 
 def runs_alone(experiment: Experiment, runs: Sequence[Run]) -> bool:
