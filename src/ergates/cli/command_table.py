@@ -40,7 +40,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "This machine",
         (
-            ("node", "Make this machine fit to be measured on, and put it back: check, prepare, restore."),
+            ("node", "Make this machine fit to be measured on, and put it back."),
             ("doctor", "Check what Ergates needs here, and say what to do about what is missing."),
             ("config", "Settings in effect, and where each comes from."),
             ("completion", "Print the script that completes `erg` in bash, zsh or fish."),

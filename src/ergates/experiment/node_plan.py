@@ -143,7 +143,7 @@ def plan(wanted: Sequence[tuple[Wish, Sequence[Goal]]]) -> tuple[Change, ...]:
             if goal.want is None:
                 guards.setdefault(goal.key, goal)
                 continue
-            strength = 2 * (not wish.weak) + (not goal.broad)
+            strength = _strength(wish, goal)
             held = best.get(goal.key)
             if held is None or strength > held[0]:
                 best[goal.key] = (strength, wish, goal)
@@ -156,6 +156,11 @@ def plan(wanted: Sequence[tuple[Wish, Sequence[Goal]]]) -> tuple[Change, ...]:
         return ()
     disturbed = [_change(goal) for goal in guards.values() if _guard_matters(goal, changes)]
     return (*disturbed, *_ordered(changes))
+
+
+def _strength(wish: Wish, goal: Goal) -> int:
+    """A person before a profile, one thing before many; `isolate` moves interrupts only where nothing is said of interrupts."""
+    return 4 * (not wish.weak) + 2 * (not goal.broad) + (goal.setting != "isolate")
 
 
 def _guard_matters(goal: Goal, changes: Sequence[Change]) -> bool:

@@ -56,7 +56,13 @@ def _governor(tree: NodeTree, where: str, value: str | None) -> Sequence[Goal]:
         if value is not None and known and value not in known:
             raise ValueError(f"no governor {value!r} in {tree.shown(folder)}; there are {', '.join(known)}")
     absent = "this driver has no governors"
-    return _each_policy(tree, where, "governor", "scaling_governor", value, "plain", absent)
+    goals = _each_policy(tree, where, "governor", "scaling_governor", value, "plain", absent)
+    if value is None:
+        return goals
+    # With the governor `performance` goes the preference of that name, set by the kernel.
+    paths = (f"{folder}/energy_performance_preference" for folder in _policies(tree, where))
+    moved = (file_goal(tree, "governor", path, None) for path in paths)
+    return (*goals, *(goal for goal in moved if goal is not None))
 
 
 def _preference(tree: NodeTree, where: str, value: str | None) -> Sequence[Goal]:

@@ -71,6 +71,8 @@ def undo_all(tree: NodeTree, journal: Journal, *, force: bool, tell: Tell) -> Re
             journal.keep_only(())
             return Restored(void=len(entries))
         foreign = _changed_by_others(tree, entries, force)
+        # If we are killed on the way, what things say then is our doing, too.
+        journal.became({key: None for key in entries if key not in foreign})
         ours = [entry for key, entry in entries.items() if key not in foreign]
         ours += [Entry(change=change) for change in heirs(tree, [entry.change for entry in entries.values()])]
         problems: dict[tuple[str, str], str] = {}
