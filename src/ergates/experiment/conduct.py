@@ -81,6 +81,7 @@ class Conduct:
         self._went_well = False
         self._failed: tuple[int, str] | None = None  # first bad message: whose, and why
         self._own_problem = ""  # why this member failed apart from its programs
+        self._unwritten = ""  # what could not be written down
         self._ends = False  # known here, perhaps before the board says so
         self._told_to_end = False
         self._join_by_ns: int | None = None
@@ -196,8 +197,8 @@ class Conduct:
     def _wrote_down(self, problem: str, now_ns: int) -> None:
         self._written = True
         self._close_by_ns = now_ns + CLOSE_WITHIN_NS
-        self._own_problem = self._own_problem or problem
-        if problem:
+        if problem:  # after a good end, too: its figures are not there
+            self._unwritten = problem
             self._say(MemberFailed(problem))
         self._say(MemberClosed())
 
@@ -292,7 +293,7 @@ class Conduct:
         waits = self._close_by_ns is not None and now_ns < self._close_by_ns and not self._told_to_end
         if self._went_well:
             self._finished = True
-            own = f"{self._place(self._seat.rank)}: {self._own_problem}" if self._own_problem else ""
+            own = f"{self._place(self._seat.rank)}: {self._unwritten}" if self._unwritten else ""
             self._actions.append(Finish(well=not own, problem=own))
         elif self._failed is not None and (len(self._closed) == self._size or not waits):
             self._finished = True
@@ -302,7 +303,8 @@ class Conduct:
         elif not waits:
             self._finished = True
             problems = [part.problem for part in self.parts.values() if part.problem]
-            self._actions.append(Finish(well=False, problem="; ".join([self._own_problem, *problems]).strip("; ")))
+            problems = [self._own_problem, self._unwritten, *problems]
+            self._actions.append(Finish(well=False, problem="; ".join(filter(None, problems))))
 
     def _set_alarm(self) -> None:
         if self._finished:

@@ -158,7 +158,7 @@ class World:
             return
         self.started[rank, name] = self.running[rank, name] = self.now_ns
         self._later(rank, 0, Started(program=name))
-        if fate.ready_ns is not None:
+        if fate.ready_ns is not None and self.members[rank].parts[name].program.ready is not None:
             self._later(rank, fate.ready_ns, ShowedReady(program=name))
         if fate.ends_ns is not None:
             self._later(rank, fate.ends_ns, Exited(program=name, exit_code=fate.exit_code))

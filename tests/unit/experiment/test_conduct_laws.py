@@ -66,7 +66,7 @@ def went_wrong(message: Message) -> bool:
     return isinstance(message, MemberFailed) or (isinstance(message, ProgramEnded) and not message.ok)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(worlds())
 def test_order_is_kept_all_end_and_all_agree(world: World) -> None:
     world.run()
