@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vPX*"
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "++", "oo", "--")
 FORMATS = ("png", "svg", "pdf")
@@ -238,7 +238,7 @@ def _ticks_of(axes: Axes, places: Sequence[Value], *, log: bool) -> None:
 
 
 def _places(axes: Axes, places: Sequence[Value]) -> None:
-    labels = [shown_value(place) for place in places]
+    labels = [shown_value(place) if isinstance(place, str | bool) else _plain(place) for place in places]
     slanted = sum(map(len, labels)) > 45
     axes.set_xticks(range(len(places)), labels, rotation=30 if slanted else 0, ha="right" if slanted else "center")
     axes.tick_params(axis="x", length=0)

@@ -193,7 +193,9 @@ def _judged(finding: Finding, p_holm: float, family: int) -> Finding:
     alpha = 1 - finding.confidence
     assert finding.size is not None and finding.p_least is not None
     neutral = 1.0 if finding.effect == "ratio" else 0.0
-    if p_holm < alpha and finding.size != neutral:
+    interval = finding.interval
+    apart = interval is None or not interval.low <= neutral <= interval.high
+    if p_holm < alpha and finding.size != neutral and apart:
         lower = finding.size < neutral
         verdict: Verdict = "better" if lower == (finding.better == "lower") else "worse"
         return structs.replace(finding, p_holm=p_holm, verdict=verdict)

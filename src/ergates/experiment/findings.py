@@ -12,7 +12,9 @@ from ergates.experiment.samples import Point, Sample
 from ergates.experiment.spec import Value
 
 Verdict = Literal["better", "worse", "not told apart", "too few to tell", "nothing to compare"]
-"""`not told apart` does not mean equal."""
+"""`better` and `worse` need both: p below 1 - confidence, and an interval (where there is one) that leaves out no effect at all.
+`not told apart` does not mean equal.
+"""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
