@@ -157,9 +157,9 @@ class Ended:
         return f"exit code {self.code}\nstdout: {self.out[:2000]!r}\nstderr:\n{self.err[:4000]}"
 
 
-def ended(process: subprocess.Popen[bytes]) -> Ended:
+def ended(process: subprocess.Popen[bytes], *, patience_s: float = PATIENCE_S) -> Ended:
     """Wait for the end of one that was started."""
-    out, err = process.communicate(timeout=PATIENCE_S)
+    out, err = process.communicate(timeout=patience_s)
     return Ended(process.returncode, out or b"", (err or b"").decode(errors="replace"))
 
 

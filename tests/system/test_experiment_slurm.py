@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.system, pytest.mark.needs("slurm", "redis"), pytest.ma
 BUSY = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")
 LONG = "1234567"
 """Of a sleep: nobody else's."""
+RUN_S = 150.0
+"""Until a few short runs have been made, on a machine that does much else."""
 FILE = """\
 [experiment]
 name = "gang"
@@ -68,7 +70,7 @@ class Lab:
         (self.erg.folder / "gang.toml").write_text(FILE.format(count=count, more=more))
 
     def __call__(self, *words: str) -> Ended:
-        return ended(self.erg.start("experiment", *words, env=self.env))
+        return ended(self.erg.start("experiment", *words, env=self.env), patience_s=RUN_S)
 
     def long_ones(self) -> list[int]:
         """The programs of first attempts that run now."""
@@ -114,7 +116,7 @@ def test_a_gang_of_eight_that_loses_a_member_is_repeated_and_the_table_says_so(l
     lab.slurm.eventually(lambda: len(lab.long_ones()) == 8, "all eight members run")
     os.kill(lab.long_ones()[4], signal.SIGKILL)
 
-    came = ended(running)
+    came = ended(running, patience_s=RUN_S)
 
     assert came.code == 0, f"{came}\n{lab.logs()}"
     manifest = lab.manifest()

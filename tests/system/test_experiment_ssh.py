@@ -23,6 +23,8 @@ from ergates.errors import ErgatesError
 from ergates.experiment.spec import HostGroup
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("sshd", "netns", "root", "redis"), pytest.mark.timeout(240)]
+RUN_S = 150.0
+"""Until a few short runs have been made, on a machine that does much else."""
 FILE = """\
 [experiment]
 name = "pair"
@@ -87,7 +89,7 @@ class Lab:
         (self.erg.folder / "pair.toml").write_text(text)
 
     def __call__(self, *words: str) -> Ended:
-        return ended(self.erg.start("experiment", *words, env=self.env))
+        return ended(self.erg.start("experiment", *words, env=self.env), patience_s=RUN_S)
 
     def rows(self) -> list[dict[str, str]]:
         with (self.folder / "table.csv").open() as file:
@@ -204,7 +206,7 @@ def test_hosts_that_refuse_are_named_and_a_store_that_listens_needs_no_tunnel(la
 
     listening = f'listen = "{lab.lan.hosts["node1"].gateway}"\nrepetitions = 1'
     lab.write(FILE.replace("repetitions = 2", listening))
-    came = ended(lab.erg.start("experiment", "run", "--again", "pair.toml", env=lab.env))
+    came = lab("run", "--again", "pair.toml")
     assert came.code == 0, came
     assert [row["ok"] for row in lab.rows()] == ["true"] * 2
 

@@ -24,7 +24,7 @@ def hosts_of(experiment: Experiment, place: Place, say: Callable[[str], None]) -
     found: dict[str, Hosts] = {}
     namespaces = 0
     for group in experiment.hosts:
-        found[group.name] = _hosts_of(group, place, namespaces, say)
+        found[group.name] = _hosts_of(experiment, group, place, namespaces, say)
         namespaces += group.count if group.kind == "namespaces" else 0
     return found
 
@@ -50,7 +50,9 @@ def all_here(experiment: Experiment) -> bool:
     return all(group.kind in HERE for group in experiment.hosts)
 
 
-def _hosts_of(group: HostGroup, place: Place, namespaces: int, say: Callable[[str], None]) -> Hosts:
+def _hosts_of(
+    experiment: Experiment, group: HostGroup, place: Place, namespaces: int, say: Callable[[str], None]
+) -> Hosts:
     match group.kind:
         case "local" | "simulated":
             from ergates.drivers.hosts.local import LocalHosts
@@ -63,7 +65,7 @@ def _hosts_of(group: HostGroup, place: Place, namespaces: int, say: Callable[[st
         case "slurm":
             from ergates.drivers.hosts.slurm import SlurmHosts
 
-            return SlurmHosts(group, place, say)
+            return SlurmHosts(group, place, say, store_here=not (experiment.store or experiment.listen))
         case "ssh":
             from ergates.drivers.hosts.ssh import SshHosts
 

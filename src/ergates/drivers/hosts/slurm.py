@@ -37,6 +37,7 @@ from ergates.drivers.hosts.slurm_allocation import (
 from ergates.drivers.placers.slurm import Slurm
 from ergates.drivers.placers.slurm_records import NEVER_STARTS
 from ergates.drivers.placers.slurm_words import SlurmError
+from ergates.drivers.placers.ssh_worker import is_loopback
 from ergates.errors import ErgatesError, UsageError
 from ergates.experiment.host import ExperimentHost
 from ergates.experiment.layout import FOLDER_SUFFIX
@@ -67,10 +68,13 @@ class SlurmHosts:
         group: of the file.
         place: of the experiment, on a file system that the nodes share.
         say: told what is waited for.
+        store_here: whether the store listens on this machine's loopback only.
     """
 
-    def __init__(self, group: HostGroup, place: Place, say: Callable[[str], None] = print) -> None:
-        self._group, self._place, self._say = group, place, say
+    def __init__(
+        self, group: HostGroup, place: Place, say: Callable[[str], None] = print, *, store_here: bool = False
+    ) -> None:
+        self._group, self._place, self._say, self._store_here = group, place, say, store_here
         self._folder = place.hosts
         self._record = self._folder / f"{group.name}.slurm.json"
         self._mark = mark_of(place.folder, group.name)
@@ -86,6 +90,7 @@ class SlurmHosts:
         """See `Hosts.check`: options, partition, its size and time limit, and what `sbatch --test-only` says."""
         group = self._group
         check_setup(group, self._place)
+        self._check_way_to_store()
         if self._outer() is not None or self._ours(comment_in(self._arguments)):
             return
         name = partition_in(group.options)
@@ -109,6 +114,19 @@ class SlurmHosts:
         except SlurmError as error:
             if error.for_good:
                 raise self._refused(error.reason, "something that Slurm can give (`sinfo`)") from error
+
+    def _check_way_to_store(self) -> None:
+        if not self._store_here:
+            return
+        named = partition_in(self._group.options)
+        partition = [f"--partition={named}"] if named else []
+        asked = ["sinfo", "--noheader", "--Node", f"--format={ADDRESS_FORMAT}", *partition]
+        away = [node for node, at in parse_pairs(self._slurm.run(asked)) if not is_this_machine(at)]
+        if away:
+            raise self._refused(
+                f"nodes such as {away[0]} do not reach a store that listens on this machine's loopback only",
+                'listen = "ADDRESS" in [experiment], one of this machine that the nodes reach, or store = "FILE"',
+            )
 
     def _refused(self, what: str, expected: str) -> UsageError:
         return UsageError(f"hosts.{self._group.name}: {what}\n  expected: {expected}")
@@ -377,6 +395,12 @@ class SlurmHosts:
             yield fd
         finally:
             os.close(fd)
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether a node's address is this machine's."""
+    here = os.uname().nodename
+    return is_loopback(address) or address in (here, here.partition(".")[0])
 
 
 def _there(one: Allocation) -> bool:

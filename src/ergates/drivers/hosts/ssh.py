@@ -275,7 +275,7 @@ class SshHosts:
     # --- files ----------------------------------------------------------------------------------------
 
     def gather(self, host: ExperimentHost, folder: str, into: Path) -> None:
-        """See `Hosts.gather`. `folder` as it is called below the experiment's folder here. Raises ErgatesError: it could not be brought."""
+        """See `Hosts.gather`; `folder` is its name below the experiment's folder. Raises ErgatesError: it was not brought."""
         try:
             self._folders[host.name].gather(folder, into)
         except HostError as error:
