@@ -12,6 +12,7 @@ from ergates.cluster.job import RetryLimits
 from ergates.cluster.node import NodeCapacity, WorkerStatus
 from ergates.cluster.task_state import TaskState
 from ergates.taskqueue.explain_job import NOTHING, blocked
+from ergates.taskqueue.gang_roles import role_words
 from ergates.taskqueue.memory import MemoryModel
 from ergates.taskqueue.slots import Slots, choice_words
 from ergates.taskqueue.store import Offer, TaskView
@@ -143,7 +144,8 @@ def _requirement(task: TaskView) -> str:
         parts.append(f"at least {format_bytes(requirement.memory_bytes)} of memory ({why})")
     parts += [f"{name}={amount}" for name, amount in requirement.resources]
     if requirement.nodes > 1:
-        parts.append(f"{requirement.nodes} such nodes at once")
+        roles = ", ".join(role_words(requirement, range(len(requirement.roles)))) if requirement.role_labels else ""
+        parts.append(f"{requirement.nodes} such nodes at once" + (f" (roles {roles})" if roles else ""))
     parts += [f"the label {name}={value}" for name, value in requirement.labels]
     parts += [f"the path {path}" for path in requirement.paths]
     if requirement.min_time_ns:

@@ -15,10 +15,11 @@ from msgspec import Struct
 from ergates.cluster.job import JobStatus
 from ergates.cluster.node import NodeCapacity, WorkerStatus
 from ergates.cluster.task import Requirement
+from ergates.taskqueue.gang_roles import Seating, kind_of, role_words, seats_of
 from ergates.taskqueue.orders import ordered
 from ergates.taskqueue.slots import Choice, Slots, choices_of
 from ergates.taskqueue.store import Offer, Seat
-from ergates.taskqueue.unfit import Lack, lacks
+from ergates.taskqueue.unfit import ROLE, Lack, lacks
 from ergates.units import format_bytes, format_duration
 
 HOSTS_NAMED = 3
@@ -30,7 +31,8 @@ class Blocked(Struct, frozen=True, kw_only=True):
 
     Args:
         tasks: how many.
-        resource: what blocks them: `gpus`, `cpus`, `memory`, `label arch`, `time`, `nodes`, `workers`, or `nothing`.
+        resource: what blocks them: `gpus`, `cpus`, `memory`, `label arch`, `time`, `nodes`, `role server`, `workers`, or
+            `nothing`.
         possible: whether the live nodes could ever run them.
         hosts: that could; sorted, each once.
         sentence: all of it in words.
@@ -51,6 +53,10 @@ class _Class(Struct, frozen=True):
     resource: str
     capable: tuple[WorkerStatus, ...]
     lacking: tuple[Lack, ...] = ()
+    short: tuple[int, ...] = ()
+    """Roles of a gang that not enough nodes can take, or are free for."""
+    takers: int = 0
+    """Nodes that could take one of them."""
 
 
 def blocked(
@@ -128,6 +134,15 @@ def _classify(requirement: Requirement, tasks: int, live: tuple[WorkerStatus, ..
         (worker, lacks(requirement, Slots(_capacity(worker)), left_ns=_left_ns(worker, now_ns))) for worker in live
     ]
     capable = tuple(worker for worker, missing in found if not missing)
+    if requirement.role_labels and any(lack.resource == ROLE for _, missing in found for lack in missing):
+        found = [(worker, [lack for lack in missing if lack.resource != ROLE]) for worker, missing in found]
+    able = [worker for worker, missing in found if not missing]
+    short = _short_roles(requirement, able)
+    if able and short:
+        roles = " and ".join(requirement.roles[place][0] for place in short)
+        kinds = [kind_of(requirement, _capacity(worker).labels) for worker in able]
+        takers = sum(1 for kind in kinds if not set(kind).isdisjoint(short))
+        return _Class(requirement, tasks, f"role {roles}", (), (), short, takers)
     if len(capable) < requirement.nodes and capable:
         return _Class(requirement, tasks, "nodes", (), ())
     if not capable:
@@ -140,11 +155,24 @@ def _classify(requirement: Requirement, tasks: int, live: tuple[WorkerStatus, ..
             lacking = tuple(missing[0] for _, missing in found)
         return _Class(requirement, tasks, resource, (), lacking)
     hindrances = [_hindrance(requirement, worker) for worker in capable]
-    free = sum(1 for each in hindrances if each == NOTHING)
-    if free >= requirement.nodes:
+    free = [worker for worker, each in zip(capable, hindrances, strict=True) if each == NOTHING]
+    short = _short_roles(requirement, free)
+    if len(free) >= requirement.nodes and not short:
         return _Class(requirement, tasks, NOTHING, capable)
+    if requirement.nodes > 1:
+        return _Class(requirement, tasks, "nodes", capable, (), short)
     resource = Counter(each for each in hindrances if each != NOTHING).most_common(1)[0][0]
-    return _Class(requirement, tasks, "nodes" if requirement.nodes > 1 else resource, capable)
+    return _Class(requirement, tasks, resource, capable)
+
+
+def _short_roles(requirement: Requirement, workers: Iterable[WorkerStatus]) -> tuple[int, ...]:
+    """Places of roles that these workers are too few for; empty where no role asks for labels."""
+    if not requirement.role_labels:
+        return ()
+    seating = Seating(seats_of(requirement))
+    for worker in workers:
+        seating.add(kind_of(requirement, _capacity(worker).labels))
+    return seating.short()
 
 
 def _hindrance(requirement: Requirement, worker: WorkerStatus) -> str:
@@ -211,6 +239,8 @@ def _impossible(classes: Sequence[_Class], tasks: int, live: tuple[WorkerStatus,
     capacities = [(worker.info.host, _capacity(worker)) for worker in live]
     if resource == "workers":
         return f"{_tasks(tasks)} {_waits(tasks)}: no worker is live."
+    if first.short:
+        return f"{who} {_wanted_roles(first, live)}."
     if resource == "nodes":
         wanted = max(each.requirement.nodes for each in classes)
         if not gangs:
@@ -258,7 +288,8 @@ def _busy(first: _Class, classes: Sequence[_Class], tasks: int) -> str:
         return f"{waits}: {nodes} could hold them, but start nothing: {_some(notes)}."
     if resource == "nodes":
         wanted = max(each.requirement.nodes for each in classes)
-        return f"{waits} for {wanted} free nodes at once; {nodes} could hold a member each."
+        roles = f", and the free ones are too few for {_roles(first)}" if first.short else ""
+        return f"{waits} for {wanted} free nodes at once; {nodes} could hold a member each{roles}."
     if resource == "memory":
         in_use = format_bytes(sum(worker.load.used_bytes for worker in capable))
         all_of_it = format_bytes(sum(_capacity(worker).memory_bytes for worker in capable))
@@ -278,6 +309,19 @@ def _reasons(first: _Class, live: Sequence[WorkerStatus]) -> str:
     told = [f"{worker.info.host}: {lack.words}" for worker, lack in zip(live, first.lacking, strict=False)]
     more = f", and {len(live) - HOSTS_NAMED} more" if len(live) > HOSTS_NAMED else ""
     return "; ".join(told[:HOSTS_NAMED]) + more
+
+
+def _wanted_roles(first: _Class, live: Sequence[WorkerStatus]) -> str:
+    """How many nodes the roles that are short of some want, and how many could take one of them."""
+    one = len(first.short) == 1
+    wanted = sum(first.requirement.roles[place][1] for place in first.short)
+    there = f"{f'only {first.takers}' if first.takers else 'none'} could take {'it' if one else 'one of them'}"
+    return f"{wanted} {_form(wanted, 'node', 'nodes')} at once for {_roles(first)}: of the {len(live)} live workers {there}"
+
+
+def _roles(found: _Class) -> str:
+    """`the role server (group=big)`."""
+    return f"the {_form(len(found.short), 'role', 'roles')} {' and '.join(role_words(found.requirement, found.short))}"
 
 
 def _wanted_label(classes: Sequence[_Class], resource: str) -> str:

@@ -137,6 +137,45 @@ def test_orders_count() -> None:
     assert only(limited, labels=(("arch", "x86"),)).resource == NOTHING
 
 
+ROLES: dict[str, Any] = {
+    "nodes": 3,
+    "roles": (("server", 1), ("client", 2)),
+    "role_labels": (("server", (("group", "big"), ("rack", "a"))), ("client", (("group", "small"),))),
+}
+
+
+def test_the_role_that_nobody_can_take_is_named() -> None:
+    def said(*workers: WorkerStatus, **more: Any) -> Blocked:
+        (found,) = blocked([offer(2, **ROLES | more)], workers, NOW, gangs=True)
+        return found
+
+    small = [worker(f"s{number}", group="small") for number in range(3)]
+    found = said(*small)
+    assert (found.resource, found.possible, found.tasks) == ("role server", False, 2)
+    assert found.sentence == (
+        "2 tasks need 1 node at once for the role server (group=big, rack=a): of the 3 live workers none could take it."
+    )
+    big = worker("b", group="big", rack="a")
+    assert said(big, small[0]).sentence == (
+        "2 tasks need 2 nodes at once for the role client (group=small): of the 2 live workers only 1 could take it."
+    )
+    assert said(big, *small).resource == NOTHING
+    ordered = worker("b", orders=WorkerOrders(labels={"group": "big", "rack": "a"}))
+    assert said(ordered, *small).resource == NOTHING
+    held = worker("b", held=8, group="big", rack="a")
+    assert said(held, *small).sentence == (
+        "2 tasks wait for 3 free nodes at once; 4 nodes (b, s0, s1 and 1 more) could hold a member each,"
+        " and the free ones are too few for the role server (group=big, rack=a)."
+    )
+    assert said(big, *small, cpus_milli=9000).resource == "cpus"
+    assert said(worker("x", group="else")).resource == "role server and client"
+    tight = {"role_labels": (("server", (("group", "small"),)), ("client", (("group", "small"),)))}
+    assert said(*small[:2], **tight).sentence == (
+        "2 tasks need 3 nodes at once for the roles server (group=small) and client (group=small):"
+        " of the 2 live workers only 2 could take one of them."
+    )
+
+
 def test_gangs_need_enough_nodes() -> None:
     three = [worker("a"), worker("b"), worker("c", held=8)]
 
