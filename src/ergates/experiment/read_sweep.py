@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -11,7 +10,7 @@ from typing import Any
 
 from ergates.experiment.layout import shown_value
 from ergates.experiment.read_problems import nearest
-from ergates.experiment.read_table import Table, checked_value, kind_of
+from ergates.experiment.read_table import INTEGER_MAX, Table, checked_value, kind_of
 from ergates.experiment.spec import Axis, Value
 
 VALUES_MAX = 10_000
@@ -68,7 +67,7 @@ def _range(table: Table) -> tuple[Value, ...]:
         return ()
     given = {key: number for key, number in numbers.items() if number is not None}
     for key, number in given.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= INTEGER_MAX:
             table.wrong(key, f"is {number if isinstance(number, float) else kind_of(number)}", expected="a number")
             return ()
     if "from" not in given or "to" not in given or ("step" in given) == ("factor" in given):

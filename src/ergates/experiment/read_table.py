@@ -17,6 +17,8 @@ from ergates.units import Bytes, Nanoseconds, parse_bytes, parse_duration
 
 T = TypeVar("T")
 D = TypeVar("D")
+INTEGER_MAX = 2**63 - 1
+"""What every reader of our files can hold."""
 _KINDS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list", dict: "a table"
 }  # fmt: skip
@@ -88,7 +90,7 @@ class Table:
         if isinstance(value, bool) or not isinstance(value, int):
             self._mistyped(key, value, expected)
             return default
-        if least is not None and value < least:
+        if (least is not None and value < least) or not -INTEGER_MAX <= value <= INTEGER_MAX:
             self.wrong(key, f"is {value}", expected=expected)
             return default
         return value
@@ -140,10 +142,13 @@ class Table:
             self._mistyped(key, value, expected)
             return default
         try:
-            return parse(str(value))
+            found = parse(str(value))
+            if not isinstance(found, int) or found <= INTEGER_MAX:
+                return found
         except (ValueError, OverflowError):
-            self.wrong(key, f"cannot read {value!r}", expected=expected)
-            return default
+            pass
+        self.wrong(key, f"cannot read {value!r}", expected=expected)
+        return default
 
     def named_texts(self, key: str) -> tuple[tuple[str, str], ...]:
         """A table of texts, numbers, true and false, all kept as texts."""
@@ -204,6 +209,10 @@ def checked_value(value: object, path: Path, shown: str, problems: Problems) -> 
         problems.add(path, f"{shown} is {value}", expected=expected)
     elif isinstance(value, str) and "\0" in value:
         problems.add(path, f"{shown} holds a NUL byte", expected=expected)
+    elif isinstance(value, int) and not -INTEGER_MAX <= value <= INTEGER_MAX:
+        problems.add(
+            path, f"{shown} is {value}", expected="whole numbers of 64 bits", hint="a longer one goes into quotes"
+        )
     elif isinstance(value, bool | int | float | str):
         return value
     else:

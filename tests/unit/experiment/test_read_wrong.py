@@ -73,6 +73,9 @@ CASES = [
     (HEAD + "[sweep]\nx = [1,\n2,\n1.0]", 5, "has 1.0 twice", "repetitions = 5"),
     (HEAD + "[sweep]\nx = [1, [2]]", 3, "is a list", "a text, a number, true or false"),
     (HEAD + "[sweep]\nx = 2026-11-21", 3, "is a date or a time", "quotes"),
+    (HEAD + "[sweep]\nx = [9223372036854775808]", 3, "is 9223372036854775808", "goes into quotes"),
+    (HEAD + "[experiment]\nseed = 9223372036854775808", 3, "is 9223372036854775808", ""),
+    (HEAD + '[experiment]\nsettle = "999999999999d"', 3, "cannot read '999999999999d'", "90s"),
     (HEAD + "[sweep]\nx = [inf]", 3, "is inf", "a number"),
     # names that have a meaning of their own, or are there twice
     (HEAD + "[sweep]\nseed = [1]", 3, "seed: this name has a meaning of its own", "another name"),
