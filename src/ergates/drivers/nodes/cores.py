@@ -102,7 +102,7 @@ def _isolate(tree: NodeTree, where: str, value: str | None) -> Sequence[Goal]:
     absent = set(kept) - set(online)
     others = sorted(set(online) - set(kept))
     if absent or not kept:
-        raise ValueError(f"no cores {format_cpus(absent) or value!r} here; there are {format_cpus(online)}")
+        raise ValueError(f"no cores {format_cpus(absent) or value} here; there are {format_cpus(online)}")
     if not others:
         raise ValueError("no core would be left for everything else")
     goals: list[Goal] = list(interrupt_goals(tree, "isolate", others, off=kept))

@@ -134,7 +134,7 @@ class NodeTree:
         cpus, online = parse_cpus(where), self.online_cpus()
         absent = set(cpus) - set(online)
         if absent or not cpus:
-            raise ValueError(f"no cores {format_cpus(absent) or where!r} here; there are {format_cpus(online)}")
+            raise ValueError(f"no cores {format_cpus(absent) or where} here; there are {format_cpus(online)}")
         return cpus
 
 

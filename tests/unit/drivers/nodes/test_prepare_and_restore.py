@@ -37,7 +37,7 @@ WISHES = (
 
 @pytest.fixture(autouse=True)
 def impatient_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests look at the order of things, not at the disk: tests/system/test_node.py does."""
+    """These tests look at the order of things, not at the disk: tests/system/test_node_settings.py does."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
