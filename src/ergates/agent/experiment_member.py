@@ -76,23 +76,25 @@ def conduct_member(order: dict[str, Any], time_limit_ns: int | None = None) -> N
     Raises:
         SystemExit: the run failed here; with the reason.
     """
-    run_order = msgspec.convert(order, RunOrder)
-    place = place_of(run_order, os.environ)
     limit = None if time_limit_ns is None else Nanoseconds(time_limit_ns)
-    board = _board_of(place)
-    told = False
     try:
         with _told_to_end() as ear:
-            end = Member(run_order, place, board, ear, limit).run()
-            told = ear.heard
+            end = _conduct(msgspec.convert(order, RunOrder), limit, ear)
     except ErgatesError as error:
         raise SystemExit(str(error)) from error
-    finally:
-        board.close()
-    if told:
+    if ear.heard:
         signal.raise_signal(signal.SIGTERM)  # what was put off, and is done now
     if not end.well:
         raise SystemExit(end.problem)
+
+
+def _conduct(order: RunOrder, limit_ns: Nanoseconds | None, ear: Ear) -> Finish:
+    place = place_of(order, os.environ)
+    board = _board_of(place)
+    try:
+        return Member(order, place, board, ear, limit_ns).run()
+    finally:
+        board.close()
 
 
 def _board_of(place: MemberPlace) -> LoneBoard | SharedBoard:
@@ -152,7 +154,7 @@ class Member:
         try:
             self._epoll.register(self._board.fileno(), select.EPOLLIN)
             self._epoll.register(self._ear.fileno(), select.EPOLLIN)
-            self._tell(*self._prepared(), Began())
+            self._tell(Began(), *self._prepared())
             while self._finish is None:
                 self._wait()
             return self._finish

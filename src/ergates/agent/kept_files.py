@@ -34,7 +34,7 @@ def keep_files(folder: Path, gather: Sequence[str]) -> tuple[tuple[tuple[str, in
         wanted = _named(folder, gather, notes)
         _remove_others(folder, wanted)
     files: list[tuple[str, int]] = []
-    for path in _walk(folder):
+    for path in sorted(_walk(folder)):
         facts = path.lstat()
         shown = str(path.relative_to(folder))
         if stat.S_ISREG(facts.st_mode):
@@ -46,7 +46,7 @@ def keep_files(folder: Path, gather: Sequence[str]) -> tuple[tuple[tuple[str, in
             notes.append(f"{shown}: a socket, pipe or device, removed")
     if len(files) > FILES_MAX:
         notes.append(f"{len(files)} files, of which {FILES_MAX} are listed")
-    return tuple(sorted(files)[:FILES_MAX]), notes
+    return tuple(files[:FILES_MAX]), notes
 
 
 def _named(folder: Path, gather: Sequence[str], notes: list[str]) -> set[Path]:

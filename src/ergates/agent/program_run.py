@@ -17,6 +17,7 @@ from typing import Any
 from ergates.agent.descendants import signal_group
 from ergates.clock import Clock
 from ergates.drivers.launchers.programs import NotStarted, Programs
+from ergates.drivers.machine import disk_room
 from ergates.errors import InputError
 from ergates.experiment.bindings import filled_command, filled_text
 from ergates.experiment.conduct_state import Exited
@@ -25,6 +26,7 @@ from ergates.experiment.records import ProgramRecord
 from ergates.experiment.spec import Program
 
 _WORDS_BYTES, _WORDS_LINES = 2000, 5
+_ROOM_BYTES = 64 * 1024
 _SAMPLE_FIRST_NS, _SAMPLE_MOST_NS = 5_000_000, 1_000_000_000
 _DEFAULT_SIGNALS = [
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE, signal.SIGXFSZ,
@@ -151,8 +153,15 @@ class ProgramRun:
             program=self.program.name,
             exit_code=self._exit_code,
             signal="" if self._signal is None else signal_name(self._signal),
-            last_words=last_words(self.folder / STDERR),
+            last_words=self._last_words(),
         )
+
+    def _last_words(self) -> str:
+        words = last_words(self.folder / STDERR)
+        with suppress(OSError):
+            if disk_room(self.folder)[0] < _ROOM_BYTES:  # then it could not even say so
+                words += f"\nno room is left on the disk of {self.folder}"
+        return words.strip()
 
     # --- on record --------------------------------------------------------------------------------
 

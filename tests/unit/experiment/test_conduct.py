@@ -272,7 +272,7 @@ def test_one_that_is_told_to_end_stops_says_so_and_waits_for_nobody() -> None:
 
 def test_a_member_that_cannot_do_its_part_is_named() -> None:
     client, server = One(1), One(0)
-    assert client(Hindered(problem="cannot make its folder"), Began())[:2] == [
+    assert client(Began(), Hindered(problem="cannot make its folder"))[1:] == [
         *says(MemberFailed("cannot make its folder")),
         WriteDown(problem="cannot make its folder"),
     ]
