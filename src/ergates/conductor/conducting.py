@@ -87,7 +87,7 @@ class Conductor:
         self._watch = Watch(store, job)
         self._reaper = Reaper(store, clock, reaping_member(str(uuid.uuid4()), clock), lambda _: None)
         self._due: dict[str, int] = {}
-        self._told = 0
+        self._stopping = False
 
     def run(self, signals: Caught, alarm: Alarm) -> Why:
         """Until every run has its manifest, or until told to stop.
@@ -113,22 +113,21 @@ class Conductor:
             return None
 
     def _look(self, signals: Caught) -> Why | None:
-        if signals.count > self._told:
-            self._told = signals.count
-            if self._told > 1:
-                return "stopped"
+        if signals.count > 1:
+            return "stopped"
+        if signals.count and not self._stopping:
             self._store.set_phase(self._job, "paused", self._clock.now_ns())
+            self._stopping = True
             self._display.say("stopping: what runs may end, nothing new starts; Ctrl-C again gives back what runs")
-        for run, manifest in take_in_new(self._book, self._watch, all_of_them=self._is_due("all", ALL_NS)):
-            self._display.ended(run, manifest)
-            self._due.pop("held", None)
+        self._take_in(all_of_them=self._is_due("all", ALL_NS))
         if not self._book.open_runs:
             return "finished"
         if self._is_due("held", SECOND_NS // 2):
             held = {lease.task for lease in self._store.held(HELD_MOST) if lease.job == self._job}
             self._book.now_running(held)
             self._book.write_standing()
-            if self._told and not held:
+            if self._stopping and not held:
+                self._take_in(all_of_them=True)
                 return "drained"
         self._display.looked(self._book.standing())
         self._see_to_hosts()
@@ -138,12 +137,20 @@ class Conductor:
         """Somebody else cancelled what is left."""
         status = self._store.status(self._job)
         waits = any(status.counts.get(state, 0) for state in ("ready", "blocked", "delayed", "leased"))
-        return not waits and not take_in_new(self._book, self._watch, all_of_them=True) and bool(self._book.open_runs)
+        if waits:
+            return False
+        self._take_in(all_of_them=True)
+        return bool(self._book.open_runs)
+
+    def _take_in(self, *, all_of_them: bool) -> None:
+        for run, manifest in take_in_new(self._book, self._watch, all_of_them=all_of_them):
+            self._display.ended(run, manifest)
+            self._due.pop("held", None)
 
     # --- hosts --------------------------------------------------------------------------------
 
     def _see_to_hosts(self) -> None:
-        if self._told:
+        if self._stopping:
             return
         if self._is_due("near", HOSTS_NS):
             for name in self._near:
