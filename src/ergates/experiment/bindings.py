@@ -8,10 +8,10 @@ anything starts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 from ergates.errors import InputError
 from ergates.experiment.layout import shown_value
-from ergates.experiment.read_problems import nearest
 from ergates.experiment.run import RunOrder, Seated
 from ergates.taskqueue.command import argv_of
 from ergates.taskqueue.inputs.template import Template, TextTemplate, UnboundError
@@ -119,9 +119,11 @@ def filled_text(text: str, values: Mapping[str, str], number: int) -> str:
 
 
 def _unbound(name: str, values: Mapping[str, str]) -> InputError:
-    hint = nearest(name, values)
-    if not hint.startswith("did"):
-        hint += "; an axis of [sweep] or a line of [fixed] binds another"
+    close = get_close_matches(name, values, n=1, cutoff=0.5)
+    known = f"bound are {', '.join(values)}; an axis of [sweep] or a line of [fixed] binds another"
+    hint = f"did you mean {{{close[0]}}}?" if close else f"{known}."
     return InputError(
-        f"nothing is bound to {{{name}}}", source="<template>", hint=f"{hint}; the braces themselves are {{{{{name}}}}}"
+        f"nothing is bound to {{{name}}}",
+        source="<template>",
+        hint=f"{hint} For the braces themselves write {{{{{name}}}}}",
     )

@@ -8,11 +8,12 @@ from itertools import islice
 from ergates.errors import InputError
 from ergates.experiment.bindings import MEMBER_NAMES, RUN_NAMES, bound_names, check_command, check_text
 from ergates.experiment.layout import shown_value
-from ergates.experiment.points import grid_size, points_of, role_seats
+from ergates.experiment.points import Point, grid_size, points_of, role_seats
 from ergates.experiment.read_hosts import UNKNOWN_COUNT, count_name
 from ergates.experiment.read_positions import Path
 from ergates.experiment.read_problems import Problems, nearest
 from ergates.experiment.read_programs import ONLY_PROGRAM
+from ergates.experiment.run import RoleSeats
 from ergates.experiment.spec import Experiment, Program
 from ergates.units import format_duration
 
@@ -72,9 +73,9 @@ def check_points(experiment: Experiment, problems: Problems) -> None:
 
 
 def _check_seats(experiment: Experiment, problems: Problems) -> None:
-    """Every point has the hosts that its roles need; each group that is too small is named once."""
+    """Every point has the hosts that its roles need; a group that is too small is named with the point that needs most."""
     swept = any(isinstance(role.count, str) for role in experiment.roles)
-    enough = {group.name for group in experiment.hosts if group.count == UNKNOWN_COUNT}
+    most: dict[str, tuple[int, list[RoleSeats], Point]] = {}
     for point in points_of(experiment) if swept else islice(points_of(experiment), 1):
         try:
             seats = role_seats(experiment, point)
@@ -86,15 +87,16 @@ def _check_seats(experiment: Experiment, problems: Problems) -> None:
         for group in experiment.hosts:
             those = [seat for seat in seats if seat.group == group.name]
             needed = sum(seat.count for seat in those)
-            if needed <= group.count or group.name in enough:
-                continue
-            enough.add(group.name)
+            if needed > most.get(group.name, (0,))[0]:
+                most[group.name] = needed, those, point
+    for group in experiment.hosts:
+        needed, those, point = most.get(group.name, (0, [], ()))
+        if needed > group.count != UNKNOWN_COUNT:
             roles = " and ".join(f"{seat.count} of {seat.role}" for seat in those)
             at = ", ".join(f"{name}={shown_value(value)}" for name, value in point) if swept else ""
-            message = f"{roles}: {needed} hosts needed, [hosts.{group.name}] has {group.count}"
             problems.add(
                 ("roles", those[-1].role),
-                message + (f" (at {at})" if at else ""),
+                f"{roles}{f' (at {at})' if at else ''}: {needed} hosts needed, [hosts.{group.name}] has {group.count}",
                 hint=_MORE_HOSTS[group.kind == "local"],
             )
 

@@ -162,7 +162,7 @@ def test_all_mistakes_on_standard_error(here: Path, capsys: pytest.CaptureFixtur
     assert message.startswith(
         "erg: tail.toml:5: [experiment] has no key 'repetition'\n  hint: did you mean repetitions?\n"
     )
-    assert "tail.toml:25: [programs.load] command: nothing is bound to {lod}\n  hint: did you mean load?" in message
+    assert "tail.toml:25: [programs.load] command: nothing is bound to {lod}\n  hint: did you mean {load}?" in message
     assert "no-such.toml: cannot be read" in plan(capsys, "no-such.toml", code=2)
 
 

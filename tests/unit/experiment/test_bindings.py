@@ -88,7 +88,9 @@ def test_unbound_names(text: str) -> None:
 
 
 def test_the_nearest_name_is_offered() -> None:
-    with pytest.raises(InputError, match=r"did you mean server.address\?; the braces themselves are {{sever.address}}"):
+    with pytest.raises(
+        InputError, match=r"did you mean {server.address}\? For the braces themselves write {{sever.address}}"
+    ):
         check_text("{sever.address}", bound_names([], ["server"]))
 
 
