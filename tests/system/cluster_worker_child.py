@@ -1,11 +1,13 @@
 """A worker of a cluster with a short lease, for tests.
 
-Arguments: socket of the server, state directory, lease in s, jobs; perhaps labels and resources, `name=value,...` each.
+Arguments: socket of the server, state directory, lease in s, jobs; perhaps labels and resources (`name=value,...` each), and the
+kind of control groups.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import redis
 
@@ -34,10 +36,12 @@ def main() -> None:
         announced=True,
     )
     labels, resources = ((), ()) if len(sys.argv) < 7 else map(_pairs, sys.argv[5:7])
+    cgroups: Any = sys.argv[7] if len(sys.argv) > 7 else "auto"
     run = RunSettings(
         state_dir=state,
         jobs=jobs,
         node_labels=dict(labels),
+        cgroups=cgroups,
         resources=tuple(NamedResource(name=name, amount=int(amount)) for name, amount in resources),
     )
     settings = ClusterSettings(run=run, rhythm=rhythm)

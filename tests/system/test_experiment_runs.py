@@ -184,12 +184,13 @@ def test_the_time_limit_is_the_runs_and_everybody_writes_down_what_there_was(run
     assert runs.member("0-server")["programs"][0]["stopped"]
 
 
-def test_when_a_worker_is_killed_all_end_and_the_run_is_repeated(runs: Runs) -> None:
+@pytest.mark.parametrize("cgroups", ["auto", "none"])
+def test_when_a_worker_is_killed_all_end_and_the_run_is_repeated(runs: Runs, cgroups: str) -> None:
     os.mkfifo(runs.folder / "begun")
     command = "test -e {here}/second && exit 0; echo {host} >> {here}/begun; setsid sleep 300 & exec sleep 300"
     runs.submit(serve(), ask(command))
     cluster = runs.cluster
-    labels = ("experiment=e,group=g", "host=1")
+    labels = ("experiment=e,group=g", "host=1", cgroups)
     workers = {}
     for host in "abcd":
         env = {**cluster.env, "ERG_EXPERIMENT_HOST": host, "ERG_EXPERIMENT_ADDRESS": "127.0.0.1"}
