@@ -41,23 +41,23 @@ class Node:
 
     def look(self, now: float = 0) -> Exchanged:
         """One exchange without a want; what is on offer is judged."""
-        return self._exchange((), now)
+        return self.exchange((), now)
 
     def sit(self, now: float = 0) -> Exchanged:
         """Ask for a seat if one is on offer, whatever else is."""
         offers = self.look(now).offers
         unfit = self._unfit.ids(now_ns=0)
         fit = [offer for offer in offers if offer.requirement.nodes > 1 and offer.class_id not in unfit]
-        return self._exchange(tuple(_want(offer) for offer in fit[:1]), now)
+        return self.exchange(tuple(want(offer) for offer in fit[:1]), now)
 
-    def _exchange(self, wants: tuple[Want, ...], now: float) -> Exchanged:
+    def exchange(self, wants: tuple[Want, ...], now: float) -> Exchanged:
         answer = self.store.exchange(self.name, [], wants, at(now), unfit=self._unfit.ids(now_ns=0))
         self._unfit.offered(answer.offers, now_ns=0)
         self.leases += answer.leases
         return answer
 
 
-def _want(offer: Offer) -> Want:
+def want(offer: Offer) -> Want:
     return Want(job=offer.job, class_id=offer.class_id, priority=offer.priority, count=1)
 
 
@@ -120,7 +120,7 @@ class RolesContract:
         offers = [node.look().offers for node in nodes]
         assert all(offers)
         assert nodes[0].sit().seat is not None
-        answer = nodes[1]._exchange((_want(offers[1][0]),), 0)
+        answer = nodes[1].exchange((want(offers[1][0]),), 0)
         assert answer.seat is None and answer.offers == ()
         seat = nodes[2].sit().seat
         assert seat is not None and (seat.taken, seat.size) == (2, 3)

@@ -12,6 +12,7 @@ from redis_proxy import LosingProxy
 from redis_server import PrivateRedis
 from store_gangs_contract import end_of, gang, say, sit, started, whole, workers
 from store_rig import at, look, recount, states, submit
+from store_roles_contract import Node, gangs_of, roles, want
 
 from ergates.drivers.stores.redis.store import RedisStore
 from ergates.errors import StoreUnavailableError
@@ -135,4 +136,26 @@ def test_a_last_seat_whose_answer_is_lost_starts_the_gang_once(
         assert (one.fence, one.task) == (two.fence, two.task)
         assert look(far, "w2", now=3).leases == ()
     assert states(store, job) == {1: "leased", 2: "ready"}
+    recount(store)
+
+
+def test_a_seat_that_is_asked_for_again_is_no_other_roles(
+    server: PrivateRedis, store: RedisStore, tmp_path: Path
+) -> None:
+    """The second small one says with its want that it can be no server, and that never arrives."""
+    submit(store, [roles(counts=(("server", 1), ("client", 1)))])
+    big, first = Node(store, "big", group="big"), Node(store, "w1", group="small")
+    with (
+        LosingProxy(tmp_path / "proxy", server.socket) as proxy,
+        closing(RedisStore(proxy.client, host="this-host", server_time=False)) as far,
+    ):
+        second = Node(far, "w2", group="small")
+        (offer,) = second.look().offers
+        assert first.sit().seat is not None
+        proxy.hold_next = True
+        with pytest.raises(StoreUnavailableError):
+            second.exchange((want(offer),), 1)
+        assert second.look(2).seat is None and first.look(2).leases == ()
+        big.sit(3)
+        assert gangs_of(big, first, now=3) == [(0, "server"), (1, "client")]
     recount(store)

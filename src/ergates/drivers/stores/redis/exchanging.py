@@ -127,7 +127,7 @@ class Exchanging:
         life = self._lives.get(worker)
         if life is None:
             life = self._lives[worker] = _Life()
-        self._settle(worker, life, now_ns)
+        self._settle(worker, life, now_ns, asked, unfit)
         refused: list[Row] = []
         new = self._new_commits(life, commits, refused)
         wants = _less_what_came_late(
@@ -144,7 +144,7 @@ class Exchanging:
 
     # --- what was lost ----------------------------------------------------------------------------
 
-    def _settle(self, worker: str, life: _Life, now_ns: int) -> None:
+    def _settle(self, worker: str, life: _Life, now_ns: int, asked: Sequence[int], unfit: Sequence[int]) -> None:
         """Make sure that server and worker agree on what happened before."""
         connection = self._session.connection()
         connection.open()
@@ -155,7 +155,7 @@ class Exchanging:
         call = life.pending
         if call is None:
             return
-        core, _ = self._ask(worker, life, call, now_ns, [], [], None, 1 << 40, again=True)
+        core, _ = self._ask(worker, life, call, now_ns, asked, unfit, None, 1 << 40, again=True)
         refused = set(core.refused)
         life.settled |= {row: row in refused for row in call.rows}
         life.lost.append(core)
