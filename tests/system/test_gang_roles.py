@@ -1,4 +1,4 @@
-"""Gangs whose roles ask for labels, on real workers in two groups; and what tasks are told of their node's labels and their store."""
+"""Gangs whose roles ask for labels, on real workers in two groups; what tasks are told of their node's labels and their store."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ def test_work_is_done_on_the_hosts_and_nothing_is_left(cluster: Cluster) -> None
     assert workers["ssh:node1"].capacity.labels["site"] == "here"
     assert workers["ssh:node1"].capacity.cpus_milli == 1000
 
-    cluster.erg.commands(*(f"sleep 0.2; hostname; : {n}" for n in range(12)))
+    told = 'test "$ERG_LABELS" = site=here && test -O "$ERGATES_STORE"'  # the store file of its own worker, there
+    cluster.erg.commands(*(f": {n}; sleep 0.2; hostname; {told}" for n in range(12)))
     assert cluster("submit", "commands.txt", *cluster.store).code == 0
     assert cluster("wait", *cluster.store).code == 0
     shown = cluster("export", "--format", "jsonl", *cluster.store)
