@@ -6,6 +6,7 @@ Nothing is changed before everything that was asked for has been found possible 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -97,9 +98,9 @@ def refuse_forbidden(tree: NodeTree, changes: Sequence[Change]) -> None:
     if forbidden:
         listed = "\n  ".join(knobs.place_of(tree, change) for change in forbidden[:5])
         more = f"\n  and {len(forbidden) - 5} more" if len(forbidden) > 5 else ""
-        raise UsageError(
-            f"not allowed to change:\n  {listed}{more}\n  hint: nothing was changed; run it as root (sudo erg node prepare ...)"
-        )
+        root = "mounted read-only or locked: in a container prepare its host instead"
+        hint = root if os.geteuid() == 0 else "run it as root (sudo erg node prepare ...)"
+        raise UsageError(f"not allowed to change:\n  {listed}{more}\n  hint: nothing was changed; {hint}")
 
 
 def carry_out(tree: NodeTree, journal: Journal, changes: Sequence[Change], tell: Tell) -> tuple[Outcome, ...]:
@@ -204,7 +205,10 @@ def _now(tree: NodeTree, change: Change) -> tuple[str | None, str]:
 
 
 def _why(error: OSError, change: Change) -> str:
-    words = _WORDS.get(error.errno or 0, error.strerror or str(error))
+    said = error.strerror or str(error)
+    if change.optional and change.hint:
+        return f"{said}: {change.hint}"  # kernels refuse to move an interrupt in many words, and rights are none of the reasons
+    words = _WORDS.get(error.errno or 0, said)
     return f"{words}; {change.hint}" if change.hint else words
 
 
