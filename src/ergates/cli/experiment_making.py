@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,7 +30,6 @@ def make(folder: ExperimentFolder, asked: Asked, *, as_json: bool, quiet: bool) 
     from ergates.cli.experiment_display import ExperimentDisplay
     from ergates.conductor.make_runs import make_runs
 
-    signal.signal(signal.SIGTERM, _interrupt)  # until the runs begin it ends what was raised, as Ctrl-C does
     with ExitStack() as stack:
         display = ExperimentDisplay(sys.stderr, quiet=quiet)
         stack.callback(display.close)
@@ -39,7 +37,8 @@ def make(folder: ExperimentFolder, asked: Asked, *, as_json: bool, quiet: bool) 
             ending = make_runs(folder, asked, display)
         except KeyboardInterrupt:
             display.close()
-            click.echo(f"erg: interrupted before the runs began; {_how_on(folder)}", err=True)
+            hint = f"; {_how_on(folder)}" if folder.begun else ""
+            click.echo(f"erg: interrupted before the runs began{hint}", err=True)
             return INTERRUPTED
     if as_json:
         _print_json(folder, ending)
@@ -87,7 +86,3 @@ def _print_json(folder: ExperimentFolder, ending: Ending) -> None:
 
     table = None if ending.table is None else str(ending.table)
     print_json({**plain(ending.standing), "why": ending.why, "folder": str(folder.path), "table": table})
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -19,6 +19,7 @@ from ergates.clock import SystemClock
 from ergates.conductor.conducting import Conductor, Display, Why, all_down
 from ergates.conductor.experiment_folder import ExperimentFolder
 from ergates.conductor.host_groups import HERE, check_all, hosts_of
+from ergates.conductor.interrupts import Told, interruptible
 from ergates.conductor.leftovers import end_earlier, give_back
 from ergates.conductor.node_settings import NodeSettings
 from ergates.conductor.run_book import RunBook
@@ -74,6 +75,11 @@ def make_runs(folder: ExperimentFolder, asked: Asked, display: Display) -> Endin
         ErgatesError: hosts or store cannot be raised, or do not serve any more; everything was taken down.
         KeyboardInterrupt: told to stop before the first run; everything was taken down.
     """
+    with interruptible() as told:
+        return _make_runs(folder, asked, display, told)
+
+
+def _make_runs(folder: ExperimentFolder, asked: Asked, display: Display, told: Told) -> Ending:
     experiment = asked.experiment
     place = Place(folder=folder.path, here=Path(experiment.here))
     alone = runs_alone(experiment, asked.plan(()))
@@ -92,7 +98,7 @@ def make_runs(folder: ExperimentFolder, asked: Asked, display: Display) -> Endin
         again = _taken_up_again(folder, runs, wanted) if asked.retry_failed else frozenset()
         clock = SystemClock()
         book = RunBook(experiment, folder, runs, wanted, versions_of(experiment, asked.text.encode()), clock)
-        job = _Job(experiment, folder, place, runs, wanted, again)
+        job = _Job(experiment, folder, place, runs, wanted, again, told)
         why: Why = "finished"
         try:
             if not book.open_runs:
@@ -141,6 +147,7 @@ class _Job:
     runs: Sequence[Run]
     wanted: frozenset[int]
     again: frozenset[int]
+    told: Told
 
 
 def _make_on_hosts(
@@ -171,6 +178,7 @@ def _make_on_hosts(
                     job.experiment, store, run_store, submitted, book, groups, hosts, near, display, clock
                 )
                 with caught_signals(True, alarm) as signals:
+                    job.told.check()
                     return conductor.run(signals, alarm)
     finally:
         alarm.close()
@@ -207,6 +215,7 @@ def _make_alone(job: _Job, book: RunBook, groups: dict[str, Hosts], display: Dis
 
     hosts = tuple(host for group in groups.values() for host in group.up())
     book.raised(groups, hosts)
+    job.told.check()
     return run_alone(job.experiment, job.folder, job.place, job.runs, job.wanted, book, display, clock, again=job.again)
 
 
@@ -226,7 +235,7 @@ def _table(folder: ExperimentFolder, experiment: Experiment, book: RunBook, disp
     from ergates.conductor.results import write_table
 
     try:
-        return write_table(folder.path, experiment)
+        return write_table(folder.path, experiment, display.say)
     except ErgatesError as error:
         display.say(f"no table: {error}\n  hint: mend [measure] in the file, then: erg experiment gather")
         return None
