@@ -197,7 +197,7 @@ class Member:
     def _patience_s(self) -> float:
         now_ns = time.monotonic_ns()
         moments = [watch.look_at_ns for watch in self._watches.values()]
-        moments += [run.sample_at_ns for run in self._by_fd.values()]
+        moments += [run.sample_at_ns for run in self._by_fd.values() if run.sample_at_ns]
         left_ns = min((each - now_ns for each in moments), default=int(_IDLE_S * 1e9))
         if self._wake_ns is not None:
             left_ns = min(left_ns, self._wake_ns - self._clock.now_ns())
@@ -216,7 +216,7 @@ class Member:
             if now_ns >= watch.look_at_ns:
                 found += self._shown(self._runs[name])
         for run in self._by_fd.values():
-            if now_ns >= run.sample_at_ns:
+            if run.sample_at_ns and now_ns >= run.sample_at_ns:
                 run.sample()
         return found
 

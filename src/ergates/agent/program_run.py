@@ -27,6 +27,8 @@ from ergates.experiment.spec import Program
 
 _WORDS_BYTES, _WORDS_LINES = 2000, 5
 _ROOM_BYTES = 64 * 1024
+_COUNTED_IN_BATCHES_BYTES = 1 << 20
+"""By so much two figures of the kernel for the same process may differ."""
 _SAMPLE_FIRST_NS, _SAMPLE_MOST_NS = 5_000_000, 1_000_000_000
 _DEFAULT_SIGNALS = [
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE, signal.SIGXFSZ,
@@ -80,7 +82,7 @@ class ProgramRun:
                 actions: list[Any] = [
                     (os.POSIX_SPAWN_DUP2, each.fileno(), number) for number, each in enumerate((null, out, err))
                 ]
-                self._floor_bytes = _peak_of("self")
+                self._floor_bytes = _peak_of("self") + _COUNTED_IN_BATCHES_BYTES
                 argv = tuple(os.fsencode(word) for word in self.argv)
                 self._started_ns, self._begun_ns = self._clock.now_ns(), time.monotonic_ns()
                 self.pid = programs.start(
@@ -133,8 +135,10 @@ class ProgramRun:
     def sample(self) -> None:
         """Look at its memory: the kernel's own figure begins at ours, see `_peak`."""
         self._sampled_bytes = max(self._sampled_bytes, _peak_of(str(self.pid)))
-        self._sample_pause_ns = min(_SAMPLE_MOST_NS, 10 * self._sample_pause_ns)
+        self._sample_pause_ns = min(_SAMPLE_MOST_NS, self._sample_pause_ns * 3 // 2)
         self.sample_at_ns = time.monotonic_ns() + self._sample_pause_ns
+        if self._sampled_bytes > self._floor_bytes:  # from here on the kernel's figure is exact
+            self.sample_at_ns = 0
 
     def reap(self) -> Exited:
         """Take its end from the kernel, which has announced it."""
@@ -181,17 +185,19 @@ class ProgramRun:
             problem=problem,
             wall_ns=self._wall_ns,
             cpu_ns=self._cpu_ns,
-            peak_bytes=self._peak(),
+            peak_bytes=self._peak_bytes if self._peak_is_exact else self._sampled_bytes,
+            peak_sampled=not self._peak_is_exact,
             files=files,
         )
 
-    def _peak(self) -> int:
+    @property
+    def _peak_is_exact(self) -> bool:
         """The kernel counts from the moment before the program took the process over, when it was as large as we are.
 
-        A larger figure is the program's own, exactly; a smaller one hides it: then what was sampled is the best there is, a lower
-        bound, 0 for one that was over before anybody looked.
+        A larger figure is the program's own, exactly; a smaller one hides it: then what was sampled is the best there is, 0 for
+        one that was over before anybody looked.
         """
-        return self._peak_bytes if self._peak_bytes > self._floor_bytes else self._sampled_bytes
+        return self._started_ns is None or self._peak_bytes > self._floor_bytes
 
 
 def signal_number(name: str) -> int:

@@ -21,6 +21,7 @@ class ProgramRecord(Struct, frozen=True, kw_only=True):
         ok: whether that counts as well; `problem` says in words why not.
         wall_ns: by a clock that does not jump.
         cpu_ns, peak_bytes: of the program and the children it waited for.
+        peak_sampled: `peak_bytes` is only the largest seen by looking now and then, at the program alone: a lower bound.
         files: (path relative to the folder, bytes) of what was kept.
     """
 
@@ -38,6 +39,7 @@ class ProgramRecord(Struct, frozen=True, kw_only=True):
     wall_ns: int = 0
     cpu_ns: int = 0
     peak_bytes: int = 0
+    peak_sampled: bool = False
     files: tuple[tuple[str, int], ...] = ()
 
 
