@@ -59,7 +59,7 @@ def command(
         click.echo(comparison_json(found.experiment, chosen, table, findings), nl=False)
         return
     width = width_of(sys.stdout, 140)
-    lines = comparison_lines(findings, width) or [f"nothing to compare: {chosen.axis} has no value beside the baseline"]
+    lines = comparison_lines(findings, width) or [f"nothing to compare: {chosen.axis} has one value only"]
     click.echo("\n".join(lines))
     for line in (*foot_lines(findings), *failed_lines(table, width), f"written: {path}"):
         click.echo(line, err=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,27 @@ CSV_TABLE, PARQUET_TABLE = "table.csv", "table.parquet"
 _INT64 = 2**63
 
 
-def write_table(folder: Path, experiment: Experiment) -> Path:
+def write_table(folder: Path, experiment: Experiment, say: Callable[[str], None] = lambda _: None) -> Path:
     """Read all finished runs and write `table.csv`, and `table.parquet` where pyarrow is installed; each whole or not at all.
 
     Args:
         folder: of the experiment.
         experiment: whose measures are read: as planned, or from a file that was edited since.
+        say: is told of measures that could not be read.
 
     Raises:
         UsageError: no runs were planned there.
         OSError: no room, no right.
     """
-    return write_tables(folder, read_table(folder, experiment))
+    runs = list(measured_runs(ExperimentFolder(folder), experiment))
+    unread = [each for each in runs if each.problem]
+    if unread:
+        say(
+            f"{len(unread)} of {len(runs)} runs count as failed: a measure cannot be read"
+            f"\n  run {unread[0].manifest.run.number}: {unread[0].problem}"
+            "\n  hint: mend [measure] in the file, then: erg experiment gather"
+        )
+    return write_tables(folder, table_of(experiment, runs))
 
 
 def read_table(folder: Path, experiment: Experiment) -> Table:

@@ -31,6 +31,8 @@ def chosen_comparison(
     """
     if not table.rows:
         raise UsageError(f"{experiment.name}: no run is finished yet\n  hint: erg experiment status says how far it is")
+    if not any(is_number(table, measure) for measure in table.names("measure")):
+        raise UsageError("nothing to compare: no measure is a number\n  hint: [measure] says what is taken from a run")
     said = experiment.comparison
     name = axis or (said.axis if said else _likely_axis(experiment, table))
     _check_known(name, table.names("axis"), "axis")

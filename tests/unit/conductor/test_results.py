@@ -155,6 +155,11 @@ def test_a_failed_run_and_one_whose_measure_is_not_there_are_named(file: Path) -
     assert "latencies-" in str(rows[2]["problem"])
     assert "no such file was kept; there are stdout" in str(rows[2]["problem"])
     assert {row["served"] for row in rows[:3]} == {None}
+    said: list[str] = []
+    write_table(folder.path, read(file)[1], said.append)
+    assert said[0].startswith(
+        "2 of 4 runs count as failed: a measure cannot be read\n  run 2: p99: attempt-1/2-client/"
+    )
     assert all(folder.manifest(run).ok == (run.number != 1) for run in folder.runs()), "manifests stay as they are"
 
 
