@@ -7,10 +7,11 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from erg_rig import Ended, Erg, ended
+from erg_rig import Ended, Erg, ended, eventually
 from slurm_rig import SlurmCluster, slurm_cluster
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("slurm", "redis"), pytest.mark.timeout(300)]
@@ -113,7 +114,7 @@ def lab(erg: Erg, slurm: SlurmCluster) -> Iterator[Lab]:
 def test_a_gang_of_eight_that_loses_a_member_is_repeated_and_the_table_says_so(lab: Lab) -> None:
     lab.write(8)
     running = lab.erg.start("experiment", "run", "gang.toml", env=lab.env)
-    lab.slurm.eventually(lambda: len(lab.long_ones()) == 8, "all eight members run")
+    eventually(lambda: len(lab.long_ones()) == 8, "all eight members run", running)
     os.kill(lab.long_ones()[4], signal.SIGKILL)
 
     came = ended(running, patience_s=RUN_S)
@@ -133,13 +134,14 @@ def test_a_gang_of_eight_that_loses_a_member_is_repeated_and_the_table_says_so(l
 def test_whoever_resumes_after_a_kill_takes_the_allocation_over(lab: Lab) -> None:
     lab.write(3)
     running = lab.erg.start("experiment", "run", "gang.toml", env=lab.env)
-    lab.slurm.eventually(lambda: len(lab.long_ones()) == 3, "all members run")
+    eventually(lambda: len(lab.long_ones()) == 3, "all members run", running)
     running.kill()
     ended(running)
     jobs = lab.jobs()
     assert len(jobs) == 1, "the nodes are still held"
     for pid in lab.long_ones():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # the first that dies ends the others
+            os.kill(pid, signal.SIGKILL)
 
     came = lab("resume", "gang.toml")
 

@@ -170,7 +170,7 @@ class SlurmHosts:
         wanted = comment_in(self._arguments)
         lasting = [one for one in self._ours(wanted) if one.left_ns is None or self._lasts(one)]
         kept = next((one for one in lasting if one.running), lasting[0] if lasting else None)
-        self._end([one.job for one in self._ours() if one != kept])
+        self._end([one.job for one in self._ours() if kept is None or one.job != kept.job])
         if kept is not None:
             self._say(f"Slurm job {kept.job} of an earlier start is taken over")
         return kept
