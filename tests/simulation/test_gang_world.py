@@ -4,10 +4,12 @@ on without a member, each gang that succeeds is one attempt. A failure names its
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 
 import pytest
+from msgspec.structs import replace
 
 from ergates.cluster.attempt import Outcome
 from ergates.cluster.job import RetryLimits
@@ -16,7 +18,7 @@ from ergates.cluster.task import Requirement, TaskSpec
 from ergates.simulation.engine import Engine
 from ergates.simulation.nodes import TaskBehaviour
 from ergates.simulation.queue_world import GRACE_NS, LEASE_NS, QueueWorld
-from ergates.simulation.scenarios import Scenario, SimulatedTask, level, node
+from ergates.simulation.scenarios import Generator, Scenario, SimulatedTask, level, node
 from ergates.simulation.simulate import trouble_for
 from ergates.simulation.simulated_worker import ASK_AGAIN_NS, REAP_NS, TICK_NS
 from ergates.taskqueue.node_policy import NodePolicy
@@ -41,6 +43,30 @@ def gangs_and_others(seed: int) -> Scenario:
         tasks.append(made)
     limits = RetryLimits(failures=1, memory=50, losses=100)
     return Scenario(name="gangs", tasks=tuple(tasks), nodes=(node(2, 1024 * MIB),) * NODES, limits=limits)
+
+
+GROUPS = ("big", "big", "small", "small", "small")
+
+
+def gangs_of_groups(seed: int) -> Scenario:
+    """The same crowd, but the nodes are of two groups; most gangs want a server of the big ones, clients of the small ones."""
+    plain = gangs_and_others(seed)
+    rng = random.Random(f"{seed}/groups")
+    labels = (("server", (("group", "big"),)), ("client", (("group", "small"),)))
+    tasks = []
+    for task in plain.tasks:
+        needed = task.spec.requirement
+        if needed.nodes > 1 and rng.random() < 0.8:
+            roles = (("server", 1), ("client", min(3, needed.nodes - 1)))
+            some = labels if rng.random() < 0.6 else labels[:1]
+            nodes = 1 + roles[1][1]
+            spec = replace(task.spec, requirement=replace(needed, nodes=nodes, roles=roles, role_labels=some))
+            task = dataclasses.replace(task, spec=spec)
+        tasks.append(task)
+    nodes_of_groups = tuple(
+        replace(one, labels={"group": group}) for one, group in zip(plain.nodes, GROUPS, strict=True)
+    )
+    return dataclasses.replace(plain, tasks=tuple(tasks), nodes=nodes_of_groups)
 
 
 def _task(
@@ -73,6 +99,9 @@ class World(QueueWorld):
         running = {(node.name, key) for key in node.worker.running}
         for name, key in running:
             lease = node.worker.running[key].lease
+            if lease.gang is not None:
+                wanted = dict(lease.spec.requirement.role_labels).get(lease.gang.role, ())
+                assert set(wanted) <= node.machine.capacity.labels.items(), f"{name} has another's role of {key}"
             gang = self.store._gangs.running.get((lease.job, lease.task))
             alone = gang is None or gang.key != key or gang.cause is not None
             if lease.gang is not None and alone:
@@ -82,8 +111,8 @@ class World(QueueWorld):
             del self.orphans[place]
 
 
-def world(seed: int, *, faults: bool, watched: bool = True) -> World:
-    engine, scenario = Engine(seed), gangs_and_others(seed)
+def world(seed: int, *, faults: bool, watched: bool = True, make: Generator = gangs_and_others) -> World:
+    engine, scenario = Engine(seed), make(seed)
     plan = trouble_for(engine, scenario) if faults else None
     made = World(engine, scenario, gang_policy, plan=plan, check=watched)
     made.orphans = {}
@@ -115,6 +144,14 @@ def test_gangs_of_all_sizes_come_and_go(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(16))
 def test_deaths_leave_no_part_of_a_gang_and_nothing_waits_for_ever(seed: int) -> None:
     made = world(seed, faults=True)
+    assert made.run(HOUR_NS), f"seed {seed}: {made.store.status(made.job).counts}"
+    check(made, seed)
+
+
+@pytest.mark.parametrize("faults", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_roles_are_filled_by_their_groups_whatever_dies(seed: int, faults: bool) -> None:
+    made = world(seed, faults=faults, make=gangs_of_groups)
     assert made.run(HOUR_NS), f"seed {seed}: {made.store.status(made.job).counts}"
     check(made, seed)
 

@@ -127,7 +127,7 @@ def _hide_secrets_from_tasks() -> None:
 
 def _tell_tasks_of(address: StoreAddress) -> None:
     """Tasks may submit more, and members of a gang talk, through the store: its file, which is its owner's alone, or its URL."""
-    os.environ["ERGATES_STORE"] = os.environ["ERG_STORE"] = address.file or address.url
+    os.environ["ERGATES_STORE"] = address.file or address.url
 
 
 def _ledger_to_fill(named: NamedLedger | None) -> LedgerAddress | None:

@@ -29,8 +29,7 @@ def test_passwords_go_and_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is put into the environment is taken out again."""
-    for name in ("ERGATES_STORE", "ERG_STORE"):
-        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("ERGATES_STORE", "")
 
 
 @pytest.mark.usefixtures("unnamed")
