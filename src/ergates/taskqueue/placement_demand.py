@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ergates.cluster.node import NodeCapacity
 from ergates.cluster.task import Requirement
+from ergates.taskqueue.gang_roles import Seating, kind_of, seats_of
 from ergates.taskqueue.slots import UNLIMITED, Slots
 from ergates.taskqueue.unfit import lacks
 from ergates.units import Nanoseconds, format_duration
@@ -76,8 +77,13 @@ def demand(
         if reason:
             notes.append(f"{row.count} waiting {'task' if row.count == 1 else 'tasks'} not counted: {reason}")
             continue
+        seats = _seats_wanted(row.requirement, kind, live)
+        if seats is None:
+            whose = "gang not counted: some of its" if row.count == 1 else "gangs not counted: some of their"
+            notes.append(f"{row.count} waiting {whose} roles no such worker could take")
+            continue
         tasks += row.count
-        members = row.count * row.requirement.nodes
+        members = row.count * _takes(row.requirement, kind)
         side_by_side = _side_by_side(row.requirement, slots)
         fill = members / side_by_side
         if row.expected_ns is None or row.expected_ns >= kind.worth_ns:
@@ -85,9 +91,7 @@ def demand(
         else:
             work = members * row.expected_ns / (side_by_side * kind.worth_ns)
             wanted += min(fill, _left_to_others(work, row.requirement, side_by_side, shares))
-        if row.requirement.nodes > 1:
-            fit = sum(not lacks(row.requirement, Slots(capacity)) for capacity in live)
-            gang = max(gang, row.requirement.nodes - fit)
+        gang = max(gang, seats)
     return Demand(workers=max(math.ceil(wanted - _ROUNDING), gang), tasks=tasks, notes=tuple(notes))
 
 
@@ -107,6 +111,26 @@ def _never(requirement: Requirement, slots: Slots, kind: WorkerKind) -> str:
         needed, lives = format_duration(requirement.min_time_ns), format_duration(max(0, kind.lives_ns))
         return f"needs {needed}; a worker takes tasks for {lives} of its walltime"
     return ", ".join(lack.words for lack in lacks(requirement, slots))
+
+
+def _seats_wanted(requirement: Requirement, kind: WorkerKind, live: Sequence[NodeCapacity]) -> int | None:
+    """How many such workers one gang wants besides the live ones; None when these could not fill its roles either."""
+    if requirement.nodes == 1:
+        return 0
+    seating = Seating(seats_of(requirement))
+    for capacity in live:
+        if not lacks(requirement, Slots(capacity)):
+            seating.add(kind_of(requirement, capacity.labels))
+    wanted, ours = 0, kind_of(requirement, kind.capacity.labels)
+    while seating.add(ours):
+        wanted += 1
+    return wanted if seating.full else None
+
+
+def _takes(requirement: Requirement, kind: WorkerKind) -> int:
+    """How many members of one task such workers could be."""
+    seats = seats_of(requirement)
+    return sum(seats[place] for place in kind_of(requirement, kind.capacity.labels))
 
 
 def _side_by_side(requirement: Requirement, slots: Slots) -> int:

@@ -90,6 +90,21 @@ def test_a_live_worker_without_the_resource_does_not_count() -> None:
     assert demand([row], gpus, [NODE]).workers == 1
 
 
+def test_workers_are_wanted_only_for_the_roles_they_could_take() -> None:
+    def of_group(group: str) -> NodeCapacity:
+        return NodeCapacity(cpus_milli=MilliCpus(4000), memory_bytes=Bytes(GIB), labels={"group": group})
+
+    small = replace(KIND, capacity=of_group("small"))
+    labels = (("server", (("group", "big"),)), ("client", (("group", "small"),)))
+    row = waiting(1, nodes=4, roles=(("server", 1), ("client", 3)), role_labels=labels)
+    alone = demand([row], small, [of_group("small")])
+    assert alone.workers == 0 and alone.notes == (
+        "1 waiting gang not counted: some of its roles no such worker could take",
+    )
+    assert demand([row], small, [of_group("big")]).workers == 3
+    assert demand([row], small, [of_group("big"), *[of_group("small")] * 3], trust_live=True).notes == ()
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
