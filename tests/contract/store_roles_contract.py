@@ -12,6 +12,7 @@ from store_gangs_contract import gang, whole
 from store_rig import LEASE_NS, SECOND, Rig, Store, at, look, recount, register, states, submit
 
 from ergates.cluster.task import JobId, Requirement, TaskSpec
+from ergates.errors import UsageError
 from ergates.taskqueue.gang_roles import kind_of
 from ergates.taskqueue.store import Assembling, Commit, Exchanged, Lease, Offer, PastFailures, Returned, Want
 from ergates.taskqueue.unfit import UnfitClasses
@@ -266,6 +267,15 @@ class RolesContract:
         assert gangs_of(server, client, now=2) == [(0, "server"), (1, "client")]
         assert server.leases[0].spec.requirement == more
         assert whole(server.leases[0]).fence > lease.fence and look(rig.store, "w1", now=3).revoked == ()
+
+    def test_roles_that_nobody_could_ever_fill_are_refused(self, rig: Rig) -> None:
+        for wrong, said in (
+            (Requirement(nodes=3, roles=ROLES[:1], role_labels=BY_GROUP[:1]), "a gang of 3 nodes has roles for 1"),
+            (Requirement(nodes=3, roles=ROLES, role_labels=(("sever", ()),)), "its role sever"),
+        ):
+            with pytest.raises(UsageError, match=said):
+                submit(rig.store, [TaskSpec(command="x", requirement=wrong)])
+        assert rig.store.jobs() == ()
 
     @pytest.mark.parametrize("seed", range(20))
     def test_it_starts_exactly_where_its_roles_can_be_filled(self, rig: Rig, seed: int) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ergates.cluster.task import Requirement
+from ergates.errors import UsageError
 
 Kind = tuple[int, ...]
 """Places of the roles a worker can take, ascending."""
@@ -24,6 +25,24 @@ T = TypeVar("T")
 def seats_of(requirement: Requirement) -> tuple[int, ...]:
     """How many seats each role has. Where no role asks for labels all seats are alike, and count as one role."""
     return tuple(count for _, count in requirement.roles) if requirement.role_labels else (requirement.nodes,)
+
+
+def check_roles(requirement: Requirement) -> None:
+    """Refuse roles that could never be filled, whoever comes: for those who make requirements themselves.
+
+    Raises:
+        UsageError: labels of a role that there is not, or roles that do not add up.
+    """
+    if not requirement.role_labels:
+        return
+    names, total = [role for role, _ in requirement.roles], sum(count for _, count in requirement.roles)
+    unknown = next((role for role, _ in requirement.role_labels if role not in names), None)
+    if unknown is not None:
+        raise UsageError(
+            f"a gang asks for labels of its role {unknown}\n  expected: one of its roles {', '.join(names)}"
+        )
+    if total != requirement.nodes:
+        raise UsageError(f"a gang of {requirement.nodes} nodes has roles for {total}\n  expected: as many as nodes")
 
 
 def role_number(class_id: int, place: int) -> int:

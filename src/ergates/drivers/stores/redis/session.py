@@ -22,6 +22,7 @@ from ergates.drivers.stores.redis.connection import RedisConnection
 from ergates.drivers.stores.redis.names import to_json
 from ergates.drivers.stores.redis.scripts import LAYOUT, script
 from ergates.errors import StoreUnavailableError
+from ergates.taskqueue.gang_roles import check_roles
 from ergates.units import Nanoseconds
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -117,8 +118,10 @@ class Session:
         return self.class_ids([requirement])[0]
 
     def class_ids(self, requirements: Sequence[Requirement]) -> list[int]:
-        """The numbers of requirements, new ones are added."""
+        """The numbers of requirements, new ones are added. Raises UsageError: roles that could never be filled."""
         missing = [need for need in requirements if need not in self._class_ids]
+        for need in missing:
+            check_roles(need)
         for start in range(0, len(missing), 1000):
             some = missing[start : start + 1000]
             (answer,) = self.run("classes", [to_json(need, "a requirement") for need in some])
