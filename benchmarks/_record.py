@@ -92,6 +92,13 @@ def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict
     return figures
 
 
+def only(contenders: Mapping[str, Callable[[], float]], name: str) -> None:
+    """Measure one contender once and print its figure as JSON: what the files under experiments/ call."""
+    if name not in contenders:
+        sys.exit(f"no contender {name!r} here\n  expected: {', '.join(contenders)}")
+    print(json.dumps({"contender": name, "rate": contenders[name]()}))
+
+
 def medians(figures: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Median of each contender's figures."""
     return {name: statistics.median(values) for name, values in figures.items()}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from _record import ROOT, Bar, argument_parser, finish, in_turns, machine_facts, medians
+from _record import ROOT, Bar, argument_parser, finish, in_turns, machine_facts, medians, only
 
 RAY = "ray==2.60.0"
 SCRIPT = ROOT / "benchmarks" / "_noop_rate.py"
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--no-ray", action="store_true", help="do not install or run Ray")
+    parser.add_argument("--one", metavar="CONTENDER", help="measure only this one, once, and print JSON")
     options = parser.parse_args()
     if options.quick:
         options.calls, options.rounds = min(options.calls, 2_000), 1
@@ -62,6 +63,9 @@ def main() -> None:
     python = None if options.no_ray else ray_python()
     if python is not None:
         contenders["Ray"] = partial(rate, python, "Ray", options.calls, options.workers)
+    if options.one:
+        only(contenders, options.one)
+        return
     facts = machine_facts()
     figures = in_turns(contenders, options.rounds)
     median = medians(figures)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from _record import ERG, ROOT, Bar, argument_parser, finish, in_turns, machine_facts, medians, run_command
+from _record import ERG, ROOT, Bar, argument_parser, finish, in_turns, machine_facts, medians, only, run_command
 
 HYPERQUEUE = "hyperqueue==0.27.0"
 
@@ -95,9 +95,13 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--no-hyperqueue", action="store_true", help="do not install or run HyperQueue")
+    parser.add_argument("--one", metavar="CONTENDER", help="measure only this one, once, and print JSON")
     options = parser.parse_args()
     if options.quick:
         options.tasks, options.rounds = min(options.tasks, 500), 1
+    if options.one:
+        only(contenders(options), options.one)
+        return
     facts = machine_facts()
     figures = in_turns(contenders(options), options.rounds)
     rate = medians(figures)
