@@ -16,7 +16,7 @@ from ergates.drivers.stores.address import StoreAddress
 from ergates.drivers.stores.open_cluster import client_factory
 from ergates.drivers.stores.private_files import users
 from ergates.drivers.stores.redis.board import KEPT_S, RedisBoard
-from ergates.errors import StoreUnavailableError
+from ergates.errors import StoreError, StoreUnavailableError
 from ergates.taskqueue.store import Board
 
 pytestmark = pytest.mark.needs("redis")
@@ -83,3 +83,16 @@ def test_a_server_that_went_away_is_said_so(tmp_path: Path) -> None:
         board.say("j1.1.1", b"a")
     with pytest.raises(StoreUnavailableError), closing(board):
         board.say("j1.1.1", b"b")
+
+
+def test_a_server_that_came_back_is_another_board(tmp_path: Path) -> None:
+    """It may have lost the last second: what one says must not be taken for all there is."""
+    with serving(tmp_path) as server:
+        port = server.port
+        board = RedisBoard(client_factory(StoreAddress(hosts=(("127.0.0.1", port),))), "q")
+        board.say("j1.1.1", b"a")
+        assert board.hear("j1.1.1", "", LONG)
+    with serving(tmp_path, f"port {port}", port=0), closing(board):
+        for call in (lambda: board.say("j1.1.1", b"b"), lambda: board.hear("j1.1.1", "", LONG)):
+            with pytest.raises(StoreError, match="restarted"):
+                call()

@@ -233,3 +233,24 @@ def test_a_cancelled_run_stops_its_programs_and_says_so(runs: Runs) -> None:
     ((outcome, _),) = runs.outcomes()
     assert outcome is Outcome.CANCELLED
     runs.cluster.erg.wait_until_gone()
+
+
+def test_when_the_server_was_restarted_the_run_is_repeated(runs: Runs) -> None:
+    """What members said may be lost with its last second, so they do not wait for it."""
+    os.mkfifo(runs.folder / "begun")
+    command = "test -e {here}/second && exit 0; echo > {here}/begun; exec sleep 300"
+    runs.submit(serve(), ask(command), retries=1)
+    workers = runs.workers("--until-empty")
+    lines = ""
+    while lines.count("\n") < 2:
+        lines += (runs.folder / "begun").read_text()
+    (runs.folder / "second").touch()
+    runs.cluster.kill_server()
+    runs.cluster.start_server()
+    for worker in workers:
+        end = worker.ended()
+        assert end.code == 0, end
+    assert [outcome for outcome, _ in runs.outcomes()] == [Outcome.FAILED, Outcome.SUCCEEDED]
+    assert "restarted" in runs.member("1-client")["problem"]
+    assert runs.member("1-client")["programs"][0]["stopped"]
+    runs.cluster.erg.wait_until_gone()

@@ -146,11 +146,7 @@ class Member:
         self._waiting: deque[Event] = deque()
 
     def run(self) -> Finish:
-        """To the end of the run, or of this member's part in it.
-
-        Raises:
-            ErgatesError: the store cannot be used any more. Nothing runs then.
-        """
+        """To the end of the run, or of this member's part in it."""
         try:
             self._epoll.register(self._board.fileno(), select.EPOLLIN)
             self._epoll.register(self._ear.fileno(), select.EPOLLIN)
@@ -186,13 +182,20 @@ class Member:
             found.append(ToldToEnd(problem=_FROM_OUTSIDE))
         for fd in ready:
             if fd == self._board.fileno():
-                found += self._board.hear()
+                found += self._heard()
             elif fd in self._by_fd:
                 found += self._ended(self._by_fd.pop(fd))
         found += self._looked()
         if self._wake_ns is not None and self._clock.now_ns() >= self._wake_ns:
             found.append(Woke())
         self._tell(*found)
+
+    def _heard(self) -> list[Event]:
+        try:
+            return list(self._board.hear())
+        except ErgatesError as error:
+            self._epoll.unregister(self._board.fileno())
+            return [ToldToEnd(problem=str(error))]
 
     def _patience_s(self) -> float:
         now_ns = time.monotonic_ns()

@@ -167,6 +167,9 @@ class SharedBoard:
             except ErgatesError as error:
                 self._break(error)
                 return None
+            except Exception as error:  # a bug of ours must not leave the member deaf
+                self._break(ErgatesError(f"the board cannot be used: {type(error).__name__}: {error}"))
+                return None
         return None
 
     def _break(self, error: ErgatesError) -> None:

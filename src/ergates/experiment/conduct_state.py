@@ -66,7 +66,9 @@ class Woke:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToldToEnd:
-    """Somebody ends this member from outside (a cancelled job, a worker that stops, another member's worker that died)."""
+    """This member has to end and waits for nobody: somebody ends it from outside (a cancelled job, a worker that stops, another
+    member's worker that died), or it cannot hear the others any more.
+    """
 
     problem: str
 
