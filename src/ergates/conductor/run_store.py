@@ -50,11 +50,18 @@ class RunStore:
         try:
             need_client_library("erg experiment run")
             if self._private is None:
-                self._users_address()
+                by_socket = bool(self._users_address().socket)
             else:
                 find_program(None)
+                by_socket = all_here(self._experiment)
         except StoreError as error:
             raise UsageError(f"runs of several hosts need a store: {error}") from error
+        apart = [group.name for group in self._experiment.hosts if group.kind == "namespaces"]
+        if apart and not by_socket:
+            raise UsageError(
+                f"hosts.{apart[0]}: network namespaces reach a store by its Unix socket alone"
+                "\n  expected: no `store` in [experiment], and no hosts by ssh or Slurm beside them"
+            )
 
     def running(self) -> ServerRecord | None:
         """The private server that an earlier attempt left running, if it answers; one that does not is nobody's."""

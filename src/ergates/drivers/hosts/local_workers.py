@@ -35,6 +35,9 @@ MARK = "ERG_EXPERIMENT_MARK"
 END_S = 10.0
 """Workers that were told to give back what they run need a grace (5 s) and a moment for the store."""
 KILL_S = 10.0
+EARLY_S, EARLY_ENDS_MOST = 20.0, 5
+"""One that ends so soon after its start, so many times in a row, will do so for ever."""
+LINES_SHOWN = 10
 _LOOK_S = 0.01
 
 
@@ -76,6 +79,8 @@ class LocalWorkers:
     def __init__(self, group: HostGroup, place: Place) -> None:
         self._group, self._place = group, place
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._started_s: dict[str, float] = {}
+        self._early_ends: dict[str, int] = {}
 
     def start(self, host: ExperimentHost, store_file: Path, experiment: str, prefix: Sequence[str] = ()) -> None:
         """One worker for this host, unless that of ours lives.
@@ -85,12 +90,18 @@ class LocalWorkers:
             store_file: how it gets into the store.
             experiment: its name.
             prefix: what the command is run by, to enter a namespace.
+
+        Raises:
+            ErgatesError: it has ended soon after its start again and again; the message holds what it said.
         """
-        running = self._running.get(host.name)
-        if running is not None and running.poll() is None:
-            return
-        self._place.worker_state.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = self._place.hosts / f"{host.name}.log"
+        running = self._running.get(host.name)
+        if running is not None:
+            if running.poll() is None:
+                return
+            self._note_end(host.name, running.returncode, log)
+        self._place.worker_state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._started_s[host.name] = time.monotonic()
         with log.open("ab") as stream:
             self._running[host.name] = subprocess.Popen(
                 [*prefix, *self._command(host, store_file, experiment, log)],
@@ -100,6 +111,16 @@ class LocalWorkers:
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
+            )
+
+    def _note_end(self, name: str, code: int, log: Path) -> None:
+        early = time.monotonic() - self._started_s[name] < EARLY_S
+        self._early_ends[name] = self._early_ends.get(name, 0) + 1 if early else 0
+        if self._early_ends[name] >= EARLY_ENDS_MOST:
+            said = "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+            raise ErgatesError(
+                f"{name}: its worker ended {self._early_ends[name]} times in a row soon after its start"
+                f" (exit code {code})\n{said}"
             )
 
     def _command(self, host: ExperimentHost, store_file: Path, experiment: str, log: Path) -> list[str]:
@@ -178,7 +199,7 @@ def run_setup(
             check=False,
         )
         if done.returncode:
-            said = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-10:])
+            said = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-LINES_SHOWN:])
             raise ErgatesError(
                 f"hosts.{group.name}: setup {script} failed on {host.name}: exit code {done.returncode}\n{said}"
             )
