@@ -29,6 +29,8 @@ _PANEL_INCHES, _COLUMNS_MOST = (4.4, 3.3), 3
 _DPI = 160
 _GREY = "#606060"
 _TICKS_MOST = 9
+_ASIDE = 0.008
+"""Of the width of the x axis, between two lines."""
 _DOTS_MOST = 30
 _GROUP_WIDTH = 0.8
 """Of the distance of two places, what the bars of one place take."""
@@ -108,7 +110,7 @@ def _draw_panel(axes: Axes, panel: Panel, drawing: Drawing) -> None:
     for series in panel.series:
         match drawing.shape:
             case "line":
-                _line(axes, series, len(numbers))
+                _line(axes, series, drawing, numbers)
             case "ecdf":
                 _steps(axes, series)
             case shape:
@@ -120,13 +122,19 @@ def _draw_panel(axes: Axes, panel: Panel, drawing: Drawing) -> None:
         _places(axes, drawing.places)
 
 
-def _line(axes: Axes, series: Series, lines: int) -> None:
+def _line(axes: Axes, series: Series, drawing: Drawing, numbers: Sequence[int]) -> None:
+    """Lines stand a hair apart, so that the whiskers of one do not hide those of another."""
     colour, marker = COLOURS[series.number % len(COLOURS)], MARKERS[series.number % len(MARKERS)]
-    x = [float(mark.x) for mark in series.marks]
-    y = [mark.y for mark in series.marks]
+    aside = _ASIDE * (numbers.index(series.number) - (len(numbers) - 1) / 2) if len(numbers) <= len(MARKERS) else 0.0
+    places = [float(place) for place in drawing.places]
+    low, high = min(places), max(places)
+    x = [
+        float(mark.x) * (high / low) ** aside if drawing.log_x and low > 0 else float(mark.x) + aside * (high - low)
+        for mark in series.marks
+    ]
     axes.errorbar(
         x,
-        y,
+        [mark.y for mark in series.marks],
         yerr=_around(series),
         label=series.label,
         color=colour,
@@ -138,10 +146,10 @@ def _line(axes: Axes, series: Series, lines: int) -> None:
         linestyle="-" if series.number < len(COLOURS) else "--",
         zorder=3,
     )
-    if lines <= 4:
-        for mark in series.marks:
+    if len(numbers) <= 4:
+        for at, mark in zip(x, series.marks, strict=True):
             if 1 < len(mark.values) <= _DOTS_MOST:
-                axes.plot([float(mark.x)] * len(mark.values), mark.values, ".", color=colour, alpha=0.3, markersize=4)
+                axes.plot([at] * len(mark.values), mark.values, ".", color=colour, alpha=0.3, markersize=4)
 
 
 def _around(series: Series) -> tuple[list[float], list[float]] | None:
