@@ -254,3 +254,21 @@ def test_when_the_server_was_restarted_the_run_is_repeated(runs: Runs) -> None:
     assert "restarted" in runs.member("1-client")["problem"]
     assert runs.member("1-client")["programs"][0]["stopped"]
     runs.cluster.erg.wait_until_gone()
+
+
+@pytest.mark.parametrize("cgroups", ["auto", "none"])
+def test_when_a_members_interpreter_is_killed_its_programs_go_and_the_run_is_repeated(runs: Runs, cgroups: str) -> None:
+    os.mkfifo(runs.folder / "begun")
+    command = "test -e {here}/second && exit 0; echo $PPID >> {here}/begun; setsid sleep 300 & exec sleep 300"
+    runs.submit(serve(), ask(command), retries=1)
+    workers = runs.workers("--until-empty", "--cgroups", cgroups)
+    lines = ""
+    while lines.count("\n") < 2:
+        lines += (runs.folder / "begun").read_text()
+    (runs.folder / "second").touch()
+    os.kill(int(lines.split()[0]), signal.SIGKILL)
+    for worker in workers:
+        end = worker.ended()
+        assert end.code == 0, end
+    assert [outcome for outcome, _ in runs.outcomes()][1:] == [Outcome.SUCCEEDED]
+    runs.cluster.erg.wait_until_gone()
