@@ -11,23 +11,21 @@ import os
 import select
 import shutil
 import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 import msgspec
 
 from ergates.agent.descendants import Brood
 from ergates.agent.host_facts import host_facts
-from ergates.agent.kept_files import keep_files
+from ergates.agent.kept_files import keep_files, write_record
 from ergates.agent.member_board import LoneBoard, SharedBoard
 from ergates.agent.member_place import MemberPlace, place_of
 from ergates.agent.program_run import ProgramRun
 from ergates.agent.program_watch import ReadyWatch
+from ergates.agent.told_to_end import Ear, told_to_end
 from ergates.clock import Clock, SystemClock
 from ergates.drivers.launchers.programs import NotStarted as CannotStart
 from ergates.drivers.launchers.programs import Programs
@@ -78,7 +76,7 @@ def conduct_member(order: dict[str, Any], time_limit_ns: int | None = None) -> N
     """
     limit = None if time_limit_ns is None else Nanoseconds(time_limit_ns)
     try:
-        with _told_to_end() as ear:
+        with told_to_end() as ear:
             end = _conduct(msgspec.convert(order, RunOrder), limit, ear)
     except ErgatesError as error:
         raise SystemExit(str(error)) from error
@@ -319,56 +317,3 @@ class Member:
             files, skipped = keep_files(run.folder, gather)
             notes += [f"{name}: {each}" for each in skipped]
         return run.record(ok=ok, problem=problem, stopped=part.stopped, files=files)
-
-
-def write_record(path: Path, data: bytes) -> None:
-    """A file that is there whole or not at all, and survives a power cut. Raises OSError."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-class Ear:
-    """Readable when somebody told this process to end."""
-
-    def __init__(self) -> None:
-        self.heard = False
-        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def fileno(self) -> int:
-        return self._event
-
-    def ring(self, *_: object) -> None:
-        self.heard = True
-        os.eventfd_write(self._event, 1)
-
-    def rang(self) -> bool:
-        """Whether it did since this was asked last."""
-        with suppress(BlockingIOError):
-            return os.eventfd_read(self._event) > 0
-        return False
-
-    def close(self) -> None:
-        os.close(self._event)
-
-
-@contextmanager
-def _told_to_end() -> Iterator[Ear]:
-    """TERM is put off while a member is at work: it stops its programs and writes down what there was, first."""
-    ear = Ear()
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, ear.ring) if main else None
-    try:
-        yield ear
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
-        ear.close()
