@@ -31,6 +31,8 @@ from ergates.experiment.spec import Comparison, Experiment, Measure, Value
 from ergates.experiment.stratified import overall_interval, overall_p, overall_size, overall_smallest_p
 from ergates.experiment.table import Table, as_kind
 
+_RATIO_MOST = 1e12
+
 
 def compare(table: Table, experiment: Experiment, comparison: Comparison) -> tuple[Finding, ...]:
     """Findings measure by measure: over all points first, then point by point, in the order in which the file names them.
@@ -122,7 +124,7 @@ def _at_point(subject: _Subject) -> Finding:
         finding = structs.replace(finding, pairs=len(new))
     if not new or not old:
         return structs.replace(finding, note=_why_nothing(finding))
-    ratio = min(*new, *old) > 0
+    ratio = _have_ratio(new, old)
     seed = f"{subject.stream(subject.value)}/{shown_value(subject.baseline)}"
     a, b = statistic_of(statistic, new), statistic_of(statistic, old)
     least = smallest_p(len(new), len(old), paired=paired)
@@ -152,7 +154,7 @@ def _overall(subjects: Sequence[_Subject]) -> list[Finding]:
 def _over_all(subjects: Sequence[_Subject]) -> Finding:
     first, strata = subjects[0], [subject.sides() for subject in subjects]
     statistic, confidence, paired = first.comparison.statistic, first.comparison.confidence, first.comparison.paired
-    ratio = all(min(*new, *old) > 0 for new, old in strata)
+    ratio = all(_have_ratio(new, old) for new, old in strata)
     seed = first.stream(first.value, everywhere=True)
     least = overall_smallest_p(strata, paired=paired)
     few = least >= 1 - confidence
@@ -172,6 +174,11 @@ def _over_all(subjects: Sequence[_Subject]) -> Finding:
         verdict="too few to tell" if few else "not told apart",
         note="too few repetitions and points to tell" if few else "",
     )
+
+
+def _have_ratio(new: Sequence[float], old: Sequence[float]) -> bool:
+    """Of figures above 0, unless they are so far apart that no ratio says anything."""
+    return min(*new, *old) > 0 and max(*new, *old) / min(*new, *old) < _RATIO_MOST
 
 
 def _sum(counts: Sequence[int], rows: Sequence[Rows]) -> Sample:

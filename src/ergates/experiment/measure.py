@@ -30,6 +30,8 @@ Cell = Scalar | list[Scalar] | None
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 _DELIMITERS = ",;\t|"
+_BITS_MOST = 1000
+"""Of a whole number in JSON: larger ones have no place among floating-point numbers."""
 
 
 class UnmeasuredError(ValueError):
@@ -147,6 +149,8 @@ def _json_values(path: str, text: str) -> list[Scalar]:
     steps = parse_json_path(path)
     try:
         found = found_at(_document(text), steps)
+    except RecursionError:
+        raise UnmeasuredError("expected JSON, found lists or objects nested too deeply") from None
     except ValueError as error:
         raise UnmeasuredError(str(error)) from None
     flat = [inner for value in found for inner in (value if isinstance(value, list) else [value])]
@@ -178,6 +182,8 @@ def _document(text: str) -> object:
 def _scalar(value: object, place: str) -> Scalar:
     if isinstance(value, float) and not math.isfinite(value):
         raise UnmeasuredError(f"expected a number at {place!r}, found {value}")
+    if isinstance(value, int) and value.bit_length() > _BITS_MOST:
+        raise UnmeasuredError(f"expected a number at {place!r}, found one of {value.bit_length()} bits")
     if isinstance(value, str):
         return _read(value)
     if isinstance(value, bool | int | float):

@@ -147,6 +147,35 @@ def test_failed_runs_never_change_a_statistic(repetitions: int, failed: int, sta
     assert {finding.sample.failed for finding in mixed if finding.points is None} == {failed}
 
 
+FIGURES = st.one_of(st.floats(-1e100, 1e100), st.sampled_from([0.0, 1.0, 1e-300, 5e-324]), st.none())
+
+
+@given(
+    st.lists(FIGURES, min_size=8, max_size=24),
+    st.sampled_from(["mean", "median", "min", "max"]),
+    st.booleans(),
+    st.sampled_from(["lower", "higher"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_was_measured_there_is_a_sentence(
+    figures: list[float | None], statistic: str, paired: bool, better: str
+) -> None:
+    measure = Measure(name="p99", better=better)  # type: ignore[arg-type]
+    experiment = experiment_of(LOADS, len(figures) // 4, [measure])
+    comparison = Comparison(axis="policy", baseline="fcfs", statistic=statistic, paired=paired)  # type: ignore[arg-type]
+    left = iter(figures)
+    runs = runs_of(experiment, lambda point, repetition: next(left))
+    for finding in compare(table_of(experiment, runs), experiment, comparison):
+        assert finding.words.startswith("p99: darc ")
+        assert "nan" not in finding.words
+        assert "inf" not in finding.words
+        if finding.interval is not None:
+            assert finding.interval.low <= finding.interval.high
+        if finding.verdict in ("better", "worse"):
+            assert finding.p_holm is not None
+            assert finding.p_holm < 0.05
+
+
 def test_another_measure_or_point_changes_nothing_here() -> None:
     alone = found(5)
     more: dict[str, list[Value]] = {"policy": ["fcfs", "darc"]}

@@ -77,6 +77,10 @@ def test_the_last_line_counts_in_json_lines_and_after_other_output() -> None:
         ('{"n": 1}\n{"n": 2', "line 2 is no JSON either"),
         ('{"n": NaN}', "expected a number at 'n', found nan"),
         ('{"n": "nan"}', "expected a number, found 'nan'"),
+        ('{"n": 1e999}', "expected a number at 'n', found inf"),
+        ('{"n": 1' + "0" * 400 + "}", "found one of 1329 bits"),
+        ('{"n": 1' + "0" * 9000 + "}", "Exceeds the limit"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_json_that_is_cut_off_or_no_number_is_never_a_figure(text: str, message: str) -> None:
