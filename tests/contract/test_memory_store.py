@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from store_contract import StoreContract
+from store_copies_contract import CopiesContract
 from store_gangs_contract import GangsContract
 from store_machine import StoreMachine
 from store_rig import LEASE_NS, Rig
@@ -40,7 +41,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(store=store, open=store.open_again, proc=proc, host="this-host")
 
 
-class TestMemoryStore(StoreContract, GangsContract, RolesContract):
+class TestMemoryStore(StoreContract, GangsContract, RolesContract, CopiesContract):
     """Runs the contract."""
 
 

@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from redis_server import PrivateRedis
 from store_contract import StoreContract
+from store_copies_contract import CopiesContract
 from store_gangs_contract import GangsContract
 from store_machine import StoreMachine, run_story
 from store_rig import LEASE_NS, Rig
@@ -48,7 +49,7 @@ def rig(server: PrivateRedis, tmp_path: Path) -> Iterator[Rig]:
     server.drop(queue)
 
 
-class TestRedisStore(StoreContract, GangsContract, RolesContract):
+class TestRedisStore(StoreContract, GangsContract, RolesContract, CopiesContract):
     """Runs the contract."""
 
 

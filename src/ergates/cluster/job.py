@@ -39,6 +39,8 @@ class JobSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
         labels: free text for reports.
         data: where inputs come from and outputs go: `s3://bucket/folder`, `sftp://...`, `host:/folder` (rsync); empty:
             nothing is carried, as on one machine or with a shared file system.
+        copies: a task that runs much longer than its like may be run a second time beside it, on another node; the first to
+            succeed counts. Only for tasks whose effects may be made twice at the same time.
         open: more tasks may be added until it is closed; an open job is not finished.
     """
 
@@ -54,6 +56,7 @@ class JobSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
     data: str = ""
     open: bool = False
+    copies: bool = False
 
 
 JobPhase = Literal["active", "paused", "finished", "cancelled"]

@@ -22,10 +22,11 @@ Ranges = Sequence[tuple[int, int]]
 
 @dataclass(slots=True)
 class StoredLease:
-    """Who holds a task, under which fence; `revoked` when the user cancelled it meanwhile."""
+    """Who holds a task, under which fence, as which attempt; `revoked` when the user cancelled it meanwhile."""
 
     fence: int
     worker: str
+    number: int = 0
     revoked: bool = False
     reason: str = ""
 
@@ -46,6 +47,8 @@ class StoredTask:
     avoid_host: str = ""
     ready_since_ns: int = 0
     lease: StoredLease | None = None
+    copy: StoredLease | None = None
+    """Another worker's lease of it, beside the first."""
     caused: bool = False
 
 
@@ -182,6 +185,8 @@ class StoredJob:
             task = self.tasks[number - 1]
             if task.lease is not None and not task.lease.revoked:
                 task.lease.revoked, task.lease.reason = True, reason
+                if task.copy is not None:
+                    task.copy.revoked, task.copy.reason = True, reason
                 count += 1
             elif task.state in (TaskState.BLOCKED, TaskState.READY, TaskState.DELAYED):
                 count += 1

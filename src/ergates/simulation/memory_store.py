@@ -23,6 +23,7 @@ from ergates.cluster.node import WorkerInfo, WorkerLoad
 from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.errors import JobGrewError, UnknownJobError, UsageError, closed_job
+from ergates.simulation.memory_copies import Copies, leave_pair, may_be_copied
 from ergates.simulation.memory_gangs import Gang, Gangs, Lane
 from ergates.simulation.memory_job import Ranges, StoredJob, StoredLease, StoredTask
 from ergates.simulation.memory_members import Members
@@ -82,6 +83,7 @@ class MemoryStore:
         self._shared = _Shared()
         self._held: dict[str, dict[tuple[JobId, TaskId], StoredLease]] = {}
         self._gangs = Gangs(self.members, self._gang_lanes)
+        self._copies = Copies()
         self._ledger: list[tuple[JobId, TaskId, Attempt]] = []
         self._peaks: dict[str, deque[PastPeak]] = {}
         self._ahead_ns = 0
@@ -199,7 +201,7 @@ class MemoryStore:
             leases=tuple(leases),
             refused=refused,
             offers=self._offers(worker, shown, at_ns, unfit),
-            revoked=tuple(sorted({*revoked, *self._gangs.to_end(worker)})),
+            revoked=tuple(sorted({*revoked, *self._copies.to_end(worker), *self._gangs.to_end(worker)})),
             next_ready_ns=Nanoseconds(min(next_ready) - self._ahead_ns) if next_ready else None,
             open_tasks=sum(job.open_tasks for job in counted),
             seat=self._gangs.seat_of(worker),
@@ -307,13 +309,14 @@ class MemoryStore:
         leased = 0
         for job in self._jobs.values():
             job.check_invariants()
-            leased += job.counts[TaskState.LEASED]
+            leased += job.counts[TaskState.LEASED] + sum(1 for task in job.tasks if task.copy is not None)
         held = [(worker, place, lease) for worker, leases in self._held.items() for place, lease in leases.items()]
         assert len(held) == leased, "leases and leased tasks differ in number"
         fences = {lease.fence for _, _, lease in held}
         assert len(fences) == len(held), "two leases have one fence"
         for worker, (job_id, task), lease in held:
-            assert self._jobs[job_id].tasks[task - 1].lease is lease, f"{job_id}/{task} is leased, but not to {worker}"
+            stored = self._jobs[job_id].tasks[task - 1]
+            assert lease is stored.lease or lease is stored.copy, f"{job_id}/{task} is leased, but not to {worker}"
             assert lease.worker == worker
 
     # --- inside -----------------------------------------------------------------------------------
@@ -362,24 +365,25 @@ class MemoryStore:
             self._note_cancelled()
             return self._gangs.commit_seat(worker, commit)
         task = stored.tasks[commit.task - 1]
-        lease = task.lease
+        lease = task.lease if task.copy is None or task.copy.fence != commit.fence else task.copy
         if not self._may_commit(worker, commit, lease):
+            self._copies.ended(worker, (commit.job, commit.task, commit.fence))
             return False
         assert lease is not None
         del self._held[lease.worker][stored.id, task.id]
         self._gangs.dissolve(stored.id, task.id)
-        task.lease = None
         if commit.attempt is not None:
-            attempt = commit.attempt
-            attempt = replace(
-                attempt,
-                worker=attempt.worker or lease.worker,
-                host=attempt.host or self.members.host_of(lease.worker),
-                reason=clean_text(attempt.reason),
-            )
-            self._ledger.append((stored.id, task.id, attempt))
-            task.attempts += 1
-            stored.add_to_sums(attempt)
+            self._record(stored, task, lease, commit.attempt)
+        if task.copy is None:
+            task.attempts += commit.attempt is not None
+        else:
+            won = isinstance(commit.verdict, Done)
+            other = leave_pair(task, lease, won=won, recorded=commit.attempt is not None)
+            if not won:
+                return True  # the other one goes on, and nothing becomes of the task
+            del self._held[other.worker][stored.id, task.id]
+            self._copies.overtaken(task, other)
+        task.lease = None
         verdict = commit.verdict
         if lease.revoked and isinstance(verdict, Returned):
             verdict = Cancelled(reason=lease.reason)  # the user cancelled it: it does not go back
@@ -396,6 +400,16 @@ class MemoryStore:
                 stored.take_back(task, replace(verdict, not_before_ns=not_before_ns), reason, self._shared.now_ns)
         return True
 
+    def _record(self, stored: StoredJob, task: StoredTask, lease: StoredLease, attempt: Attempt) -> None:
+        attempt = replace(
+            attempt,
+            worker=attempt.worker or lease.worker,
+            host=attempt.host or self.members.host_of(lease.worker),
+            reason=clean_text(attempt.reason),
+        )
+        self._ledger.append((stored.id, task.id, attempt))
+        stored.add_to_sums(attempt)
+
     def _may_commit(self, worker: str, commit: Commit, lease: StoredLease | None) -> bool:
         """The fence: only while the very lease stands, and only its holder, or anybody once the holder was found dead."""
         if lease is None or lease.fence != commit.fence:
@@ -406,6 +420,8 @@ class MemoryStore:
         stored = self._jobs.get(want.job)
         if stored is None or not stored.leases_out:
             return []
+        if want.copy_of is not None:
+            return self._lease_copy(worker, stored, *want.copy_of)
         needed = self._requirements.get(want.class_id)
         if needed is not None and needed.nodes > 1:
             self._seat(worker, stored, want, at_ns)
@@ -413,11 +429,24 @@ class MemoryStore:
         leases = []
         for task in self._visible(stored, worker, want.class_id, want.priority, at_ns)[: max(0, want.count)]:
             self._shared.fence += 1
-            stored.lease(task, StoredLease(self._shared.fence, worker))
+            stored.lease(task, StoredLease(self._shared.fence, worker, task.attempts + 1))
             assert task.lease is not None
             self._held.setdefault(worker, {})[stored.id, task.id] = task.lease
             leases.append(self._as_lease(task, task.lease))
         return leases
+
+    def _lease_copy(self, worker: str, stored: StoredJob, number: TaskId, fence: int) -> list[Lease]:
+        task = stored.tasks[number - 1] if 1 <= number <= len(stored.tasks) else None
+        if task is None or task.lease is None or not stored.spec.copies:
+            return []
+        if not may_be_copied(task, fence, worker, self._requirements[task.class_id].nodes):
+            return []
+        self._shared.fence += 1
+        task.copy = StoredLease(self._shared.fence, worker, task.attempts + 2)
+        task.lease.number = task.attempts + 1
+        self._held.setdefault(worker, {})[stored.id, task.id] = task.copy
+        host = self.members.host_of(task.lease.worker)
+        return [replace(self._as_lease(task, task.copy), copy_of_host=host)]
 
     def _seat(self, worker: str, stored: StoredJob, want: Want, at_ns: int) -> None:
         lane = (-want.priority, int(stored.id[1:]), want.class_id)
@@ -497,21 +526,24 @@ class MemoryStore:
 
     def _as_lease(self, task: StoredTask, lease: StoredLease) -> Lease:
         spec = replace(task.spec, requirement=self._requirements[task.class_id])
-        return Lease(
-            job=task.job, task=task.id, fence=lease.fence, attempt=task.attempts + 1, spec=spec, past=task.past
-        )
+        number = task.attempts + 1 if task.copy is None else lease.number
+        return Lease(job=task.job, task=task.id, fence=lease.fence, attempt=number, spec=spec, past=task.past)
 
     def _give_back_all(self, worker: str, now_ns: int) -> None:
         for (job_id, number), lease in self._held.pop(worker, {}).items():
             stored = self._jobs[job_id]
             task = stored.tasks[number - 1]
             self._gangs.dissolve(job_id, number)
+            if task.copy is not None:
+                leave_pair(task, lease, won=False, recorded=False)
+                continue
             task.lease = None
             if lease.revoked:
                 stored.end_badly(task, TaskState.CANCELLED, lease.reason, now_ns)
             else:
                 stored.take_back(task, Returned(past=task.past), task.reason, self._shared.now_ns)
         self._gangs.leave(worker)
+        self._copies.forget(worker)
 
     @property
     def all_ended(self) -> bool:

@@ -36,6 +36,7 @@ class Lease(Struct, frozen=True, kw_only=True):
 
     `host` is where its worker is, for those who find the worker dead (`Exchanger.expired`); empty when it was just leased.
     `gang` is set when the task runs on several nodes at once: then this is one member's claim, and all share the fence.
+    `copy_of_host` is set when it is a second lease of a task: where the other attempt runs.
     """
 
     job: JobId
@@ -46,6 +47,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     past: PastFailures
     host: str = ""
     gang: GangSeat | None = None
+    copy_of_host: str = ""
 
 
 class Done(Struct, frozen=True, tag=True):
@@ -152,12 +154,19 @@ class Offer(Struct, frozen=True, kw_only=True):
 
 
 class Want(Struct, frozen=True, kw_only=True):
-    """A worker asks for up to `count` tasks of one offered row."""
+    """A worker asks for up to `count` tasks of one offered row.
+
+    `copy_of`, (task, fence), asks for a second lease of a task that another worker runs, under a fence of its own; `count` is 0
+    then. It is given while that lease stands, is the only one and was not cancelled, the task is no gang and its job has
+    `copies`. The first of the two to commit success wins: the other is revoked, and its commit refused. While one of them
+    goes on, the end of the other is recorded if it was tried, and nothing becomes of the task.
+    """
 
     job: JobId
     class_id: int
     priority: int
     count: int
+    copy_of: tuple[TaskId, int] | None = None
 
 
 class Exchanged(Struct, frozen=True, kw_only=True):
@@ -167,7 +176,8 @@ class Exchanged(Struct, frozen=True, kw_only=True):
         leases: in the order of the wants, then of the task ids.
         refused: (job, task, fence) of commits that were no-ops because the lease was no longer ours.
         offers: what waits now, after these leases.
-        revoked: (job, task, fence) of our leases that were cancelled by the user: end them.
+        revoked: (job, task, fence) of our leases that were cancelled by the user, or whose task another attempt has finished:
+            end them.
         next_ready_ns: earliest time a delayed task becomes ready, None if none waits.
         open_tasks: tasks of the jobs asked about that are not in a terminal state.
         stale: this worker's lease had expired; it must end its tasks and register again.

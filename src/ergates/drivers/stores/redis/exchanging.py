@@ -30,6 +30,7 @@ from ergates.drivers.stores.redis.wire import (
     Rest,
     decode_core,
     decode_rest,
+    handed_back,
     leases_of,
     offers_of,
     pack_commit,
@@ -58,7 +59,7 @@ class _Call:
     number: int
     commits: list[Any]
     blobs: list[bytes]
-    wants: list[Row | tuple[int, int, int, int]]
+    wants: list[tuple[int, ...]]
     rows: list[Row]
     attempts: list[int]
 
@@ -130,9 +131,10 @@ class Exchanging:
         self._settle(worker, life, now_ns, asked, unfit)
         refused: list[Row] = []
         new = self._new_commits(life, commits, refused)
-        wants = _less_what_came_late(
-            [(number_or_none(w.job), w.class_id, w.priority, w.count) for w in want], life.lost
+        wants: list[tuple[int, ...]] = _less_what_came_late(
+            [(number_or_none(w.job), w.class_id, w.priority, w.count) for w in want if w.copy_of is None], life.lost
         )
+        wants += [(number_or_none(w.job), 0, 0, 0, *w.copy_of) for w in want if w.copy_of is not None]
         while len(new) > COMMITS_AT_ONCE:
             part, new = new[:COMMITS_AT_ONCE], new[COMMITS_AT_ONCE:]
             core, _ = self._send(worker, life, part, [], now_ns, asked, unfit, None, orders_seen)
@@ -180,7 +182,7 @@ class Exchanging:
         host = "" if life.info is None else life.info.host
         pending = set() if life.pending is None else set(life.pending.rows)
         number = life.pending.number if life.pending is not None else 1 << 40
-        held: list[Any] = [(*row, 0, row in pending, some.gang is not None) for row, some in life.held.items()]
+        held: list[Any] = [(*row, 0, row in pending, bool(some.gang)) for row, some in life.held.items()]
         recent = list(life.recent)
         held += [(*entry.commit[:3], entry.attempt, False, False) for entry in recent if entry.attempt]
         taken: set[Row] = set()
@@ -201,7 +203,7 @@ class Exchanging:
         worker: str,
         life: _Life,
         commits: Sequence[Commit],
-        wants: Sequence[tuple[int, int, int, int]],
+        wants: Sequence[tuple[int, ...]],
         now_ns: int,
         asked: Sequence[int],
         unfit: Sequence[int],
@@ -263,8 +265,11 @@ class Exchanging:
             some = held.get(row) if seat and call.commits[place][10] == LEADS else held.pop(row, None)
             if some is not None and row not in refused:
                 # What a gang did is never taken for an ordinary task's end by a server that forgot the gang.
-                number = 0 if some.gang is not None else call.attempts[place]
+                number = 0 if some.gang else call.attempts[place]
                 recent.append(_Sent(now_ns, call.commits[place], call.blobs[place], number))
+            elif some is not None and not seat:
+                # A server that forgets why it refused this (a copy was first, say) gets the lease back: it does not run any more.
+                recent.append(_Sent(now_ns, handed_back(row, some), b"", 0))
         while recent and recent[0].at_ns < now_ns - OFFERED_AGAIN_NS:
             recent.popleft()
         for some in core.granted:
@@ -305,9 +310,7 @@ def _row_of(commit: Commit) -> Row:
     return number_or_none(commit.job), int(commit.task), commit.fence
 
 
-def _less_what_came_late(
-    wants: list[tuple[int, int, int, int]], late: Sequence[Core]
-) -> list[tuple[int, int, int, int]]:
+def _less_what_came_late(wants: list[tuple[int, ...]], late: Sequence[Core]) -> list[tuple[int, ...]]:
     """What a lost answer had granted is not asked for a second time."""
     if not late:
         return wants
@@ -316,7 +319,7 @@ def _less_what_came_late(
         for some in core.granted:
             row = some.job, some.class_id, some.priority
             extra[row] = extra.get(row, 0) + some.size
-    left = []
+    left: list[tuple[int, ...]] = []
     for job, class_id, priority, count in wants:
         less = min(count, extra.get((job, class_id, priority), 0))
         if less:

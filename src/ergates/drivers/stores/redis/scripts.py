@@ -21,7 +21,8 @@ FIRST = ("constants", "sums", "base")
 OFTEN = ("functions", "states", "jobs", "lanes")
 USUAL = {"exchange": ("usual",)}
 """What answers the usual call of a script before any function is made."""
-SELDOM = ("constants", "lane_changes", "tasks", "dependencies", "ring", "workers", "ending", "seeing", "roles", "gangs")
+_WORK = ("lane_changes", "tasks", "dependencies", "ring", "workers", "ending", "seeing")
+SELDOM = ("constants", *_WORK, "roles", "gangs", "copies")
 _LOAD_WHEN_CALLED = """
 setmetatable(S, { __index = function(pieces, name)
   setmetatable(pieces, nil)

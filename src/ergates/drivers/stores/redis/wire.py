@@ -34,8 +34,10 @@ class Granted(msgspec.Struct, array_like=True):
     priority: int
     edited: bool
     pasts: list[tuple[int, int, int, int, int, int, int]]
-    gang: tuple[int, list[str]] | None = None
+    gang: tuple[int, list[str]] | bool = False
     """Rank and hosts, when it is a member's lease."""
+    copy_of_host: str = ""
+    """Where the other lease of this task is."""
 
 
 class Core(msgspec.Struct, array_like=True):
@@ -109,6 +111,12 @@ def _done(job: int, commit: Commit) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def handed_back(row: tuple[int, int, int], some: Granted) -> tuple[Any, ...]:
+    """A commit that returns this lease untried."""
+    past = next((known[2:] for known in some.pasts if known[0] == row[1]), (0, 0, 0, 0, 0))
+    return (*row, READY, False, 0, 0, 0, -1, "", past, 0, 0, "")
+
+
 def pack_row(commit: Commit, worker: str, host: str) -> bytes:
     """The row for the log, or the end of a gang's member for its leader; empty where there is no attempt."""
     if commit.seat is not None:
@@ -137,7 +145,8 @@ def leases_of(session: Session, granted: Sequence[Granted]) -> tuple[Lease, ...]
                     attempt=1 if row is None else row[1] + 1,
                     spec=as_leased(spec, requirement, some.priority),
                     past=_NO_PAST if row is None else past_of(row[2:]),
-                    gang=None if some.gang is None else gang_seat(some.gang, requirement),
+                    gang=None if isinstance(some.gang, bool) else gang_seat(some.gang, requirement),
+                    copy_of_host=some.copy_of_host,
                 )
             )
     return tuple(leases)

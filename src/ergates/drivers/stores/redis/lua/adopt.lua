@@ -75,6 +75,8 @@ for i, c in ipairs(request[8]) do
   if c[4] == SEAT or (value and S.parse_lease(value) == c[3]) then
     again[#again + 1] = c
     blobs[#again] = ARGV[i + 1]
+  elseif call('HDEL', P .. 'over:' .. worker, S.text(c[3])) == 1 then
+    call('HINCRBY', W, 'revoked', -1) -- it has ended what another attempt was faster with
   end
 end
 if #again > 0 then

@@ -81,13 +81,15 @@ local function cancel_run(from, to, state)
 end
 
 local function revoke(from, to)
+  local counted = {} -- a task may have two leases
   for _, worker in ipairs(call('ZRANGE', P .. 'roster', 0, -1)) do
     local rung = false
     for _, field in ipairs(call('HKEYS', P .. 'own:' .. worker)) do
       local number, task = S.parse_place(field)
       if number == job.n and task >= from and task <= to and call('HSETNX', P .. 'rev:' .. worker, field, reason) == 1 then
         call('HINCRBY', P .. 'w:' .. worker, 'revoked', 1)
-        count, rung = count + 1, true
+        count, rung = count + (counted[task] and 0 or 1), true
+        counted[task] = true
         if S.gangs > 0 then
           S.break_gang(number, task)
         end

@@ -42,7 +42,7 @@ end
 
 function S.apply(c, value, holder, host, blob, revoked_reason)
   local job, task = S.load_job(c[1]), c[2]
-  local _, known, lane = S.parse_lease(value)
+  local lease_fence, known, lane, twin = S.parse_lease(value)
   if S.gangs > 0 and S.nodes_of(S.parse_lane(lane).class) > 1 then
     S.dissolve(job.n, task)
   end
@@ -52,6 +52,12 @@ function S.apply(c, value, holder, host, blob, revoked_reason)
     attempts = attempts + 1
     S.add_to_sums(job, c[5], c[6], c[7], c[8], c[9])
     S.keep_row(job, holder and format('%d %s %s', task, holder, host) or task, blob)
+  end
+  if twin then
+    attempts = S.leave_pair(job, task, lease_fence, lane, setback, c[4] == DONE, c[5] and true)
+    if not attempts then
+      return
+    end
   end
   local verdict, reason = c[4], c[10]
   if revoked_reason and verdict == READY then
@@ -80,13 +86,13 @@ function S.write_rows(worker, host)
   end
 end
 
--- Returns how many of the worker's own revoked leases ended.
+-- Returns how many of those that the worker was told to end have ended.
 function S.commit_all(worker, host, commits, any_revoked, first_blob)
   local own, fields, ended, revoked_ended = P .. 'own:' .. worker, {}, {}, {}
   for i, c in ipairs(commits) do
     fields[i] = c[1] .. ':' .. c[2]
   end
-  local held = call('HMGET', own, unpack(fields))
+  local held, told = call('HMGET', own, unpack(fields)), 0
   local reasons = any_revoked and call('HMGET', P .. 'rev:' .. worker, unpack(fields))
   local seen = {}
   for i, c in ipairs(commits) do
@@ -103,6 +109,9 @@ function S.commit_all(worker, host, commits, any_revoked, first_blob)
         revoked_ended[#revoked_ended + 1] = field
       end
       S.apply(c, value, nil, nil, blob, reason)
+    elseif any_revoked and call('HDEL', P .. 'over:' .. worker, S.text(c[3])) == 1 then
+      told = told + 1 -- another attempt was faster
+      refused[#refused + 1] = { c[1], c[2], c[3] }
     elseif not S.commit_for_the_dead(field, c, blob) then
       refused[#refused + 1] = { c[1], c[2], c[3] }
     end
@@ -118,5 +127,5 @@ function S.commit_all(worker, host, commits, any_revoked, first_blob)
     call('HDEL', P .. 'rev:' .. worker, unpack(revoked_ended))
   end
   S.write_rows(worker, host)
-  return #revoked_ended
+  return #revoked_ended + told
 end

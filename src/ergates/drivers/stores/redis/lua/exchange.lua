@@ -87,6 +87,7 @@ if revoked_count > 0 then
     local job, task = S.parse_place(field)
     revoked[#revoked + 1] = { job, task, (S.parse_lease(call('HGET', P .. 'own:' .. worker, field))) }
   end
+  S.tell_overtaken(worker, revoked)
 end
 if revoked_count ~= tonumber(w[6] or 0) then
   set('revoked', revoked_count)

@@ -23,9 +23,13 @@ for _, worker in ipairs(silent) do
 end
 
 local leases = {}
-local function note(number, task, lease_fence, lane, known, host, place)
+local function note(number, task, lease_fence, lane, known, host, place, twin)
   local job, about = S.load_job(number), S.parse_lane(lane)
   local b = known and S.read_setback(job, task)
+  if twin then
+    b = b or S.new_setback(0)
+    b[ATTEMPTS] = S.number_of_twin(number .. ':' .. task, lease_fence) - 1
+  end
   local past = b and { b[ATTEMPTS], b[1], b[2], b[3], b[4], b[5] } or false
   leases[#leases + 1] =
     { number, job.uid, task, lease_fence, about.class, about.priority, job.edits, past, host, place }
@@ -38,8 +42,8 @@ for _, worker in ipairs(condemned) do
   local host = call('HGET', P .. 'w:' .. worker, 'host')
   for i = 1, #held, 2 do
     local number, task = S.parse_place(held[i])
-    local lease_fence, known, lane = S.parse_lease(held[i + 1])
-    note(number, task, lease_fence, lane, known, host, false)
+    local lease_fence, known, lane, twin = S.parse_lease(held[i + 1])
+    note(number, task, lease_fence, lane, known, host, false, twin)
   end
   for _, m in ipairs(S.gangs > 0 and S.members_of_the_dead(worker) or {}) do
     note(m[1], m[2], m[3], m[4], m[5], host, m[6])

@@ -209,8 +209,7 @@ function S.take_seat(worker, job, class, priority)
     return
   end
   if not call('ZSCORE', SEATS, worker) and not S.finds_seat(class, what_it_lacks(worker)) then
-    ring_for_seats(class) -- it knows only now which roles it can take, and those are full: another one shall look
-    return
+    return -- it knows only now which roles it can take, and those are full
   end
   change_seats('ZADD', SEATS, 'NX', at, worker)
   local seats, members, seated = S.roles_of(class), {}, {}

@@ -59,7 +59,9 @@ function S.lease_wanted(worker, wants)
   local own_args, leases, left = {}, {}, LEASES_MAX
   for _, want in ipairs(wants) do
     local job, count = S.load_job(want[1]), math.min(want[4], left)
-    if job and count > 0 and S.gangs > 0 and S.nodes_of(want[2]) > 1 then
+    if want[5] then
+      leases[#leases + 1] = S.lease_copy(worker, want)
+    elseif job and count > 0 and S.gangs > 0 and S.nodes_of(want[2]) > 1 then
       S.take_seat(worker, want[1], want[2], want[3])
     elseif job and count > 0 and S.leases_out(job) then
       for _, range in ipairs(S.take_front(S.lanes_of_want(job, want[2], want[3]), count)) do

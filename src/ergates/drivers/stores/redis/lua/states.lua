@@ -15,7 +15,8 @@ function S.read_states(job, first, last)
   return states .. string.rep('\0', last - first + 1 - #states)
 end
 
+-- The fence, whether the task has a setback, its lane, and whether there are two leases of it (copies.lua).
 function S.parse_lease(value)
-  local number, known, lane = string.match(value, '^(%d+) (%d) (.*)$')
-  return tonumber(number), known == '1', lane
+  local number, flag, lane = string.match(value, '^(%d+) (%d) (.*)$')
+  return tonumber(number), flag == '1' or flag == '3', lane, flag >= '2'
 end

@@ -1,7 +1,8 @@
 -- Workers: what they hold, who is silent, whose leases go back. `workers` orders the living by their last beat; a silent one that
 -- holds leases is condemned and moves to `gone`, from where its next beat brings it back unless somebody reaped it.
 --
--- own:<worker> is a hash "job:task" -> "fence known lane"; `known` 1 says the task has a setback. rev:<worker> has the reason for
+-- own:<worker> is a hash "job:task" -> "fence known lane"; `known` 1 says the task has a setback, 2 more that there is another lease
+-- of it (copies.lua). rev:<worker> has the reason for
 -- each of its leases that the user cancelled.
 
 function S.parse_place(field)
@@ -15,13 +16,15 @@ function S.give_back_all(worker)
   local held = call('HGETALL', own)
   for i = 1, #held, 2 do
     local number, task = S.parse_place(held[i])
-    local _, known, lane = S.parse_lease(held[i + 1])
+    local lease_fence, known, lane, twin = S.parse_lease(held[i + 1])
     local job = S.load_job(number)
     local reason = call('HGET', revoked, held[i])
     if S.nodes_of(S.parse_lane(lane).class) > 1 then
       S.dissolve(number, task)
     end
-    if reason then
+    if twin then
+      S.leave_pair(job, task, lease_fence, lane, known and S.read_setback(job, task) or nil, false, false)
+    elseif reason then
       local setback = known and S.read_setback(job, task)
       S.end_badly(job, task, LEASED, CANCELLED, setback, setback and setback[ATTEMPTS] or 0, reason)
     else
@@ -33,7 +36,7 @@ function S.give_back_all(worker)
     S.give_back_members(worker)
   end
   S.flush_ready()
-  call('DEL', own, revoked)
+  call('DEL', own, revoked, P .. 'over:' .. worker)
   call('SREM', P .. 'gone', worker)
 end
 
