@@ -10,10 +10,16 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from erg_rig import Erg, ended, eventually
 from experiment_rig import Experiment, two_clients
+
+from ergates.drivers.hosts.local import LocalHosts
+from ergates.drivers.hosts.local_workers import Place
+from ergates.errors import ErgatesError
+from ergates.experiment.spec import HostGroup
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 SQUARES = """
@@ -167,6 +173,23 @@ def test_refusals_come_all_at_once_and_before_anything_is_begun(erg: Erg) -> Non
     assert not experiment.folder.exists()
     nothing = experiment("status")
     assert nothing.code == 2 and "no runs were planned" in nothing.err, nothing
+
+
+def test_a_worker_that_never_comes_up_is_given_up_with_what_it_said(tmp_path: Path) -> None:
+    group = HostGroup(name="lab", kind="simulated")
+    hosts = LocalHosts(group, Place(folder=tmp_path / "x.experiment", here=tmp_path))
+    hosts.up()
+
+    def given_up() -> str:
+        try:
+            hosts.start_workers(tmp_path / "absent.toml", "x")
+        except ErgatesError as error:
+            return str(error)
+        return ""
+
+    said = eventually(given_up, "given up")
+    assert "lab: its worker ended 5 times in a row soon after its start (exit code 2)" in said
+    assert "absent.toml: No such file or directory" in said, said
 
 
 @pytest.mark.needs("redis")
