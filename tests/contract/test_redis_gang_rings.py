@@ -45,7 +45,7 @@ def follow_the_rings(server: PrivateRedis, nodes: list[Node], now: float) -> int
 def test_the_one_that_can_is_found_among_many_idle_ones(
     server: PrivateRedis, store: RedisStore, met_before: bool
 ) -> None:
-    nodes = [Node(store, f"w{number}", group="small") for number in range(12)]
+    nodes = [Node(store, f"w{number}", group="small") for number in range(40)]
     nodes.append(Node(store, "rare", group="big"))
     counts = (("server", 1), ("client", 2))
     if met_before:
