@@ -151,6 +151,18 @@ def test_a_regular_expression_takes_the_first_group_of_the_last_match() -> None:
         values_in(Measure(name="m", regex="(x)?warm"), text)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("7", 7), ("-7", -7), ("+7", 7), ("1700000000123456789", 1700000000123456789), ("1,234", 1234)),
+        *(("7.0", 7.0), ("-1e-3", -0.001), ("1,234.5", 1234.5), ("1_000", "1_000"), ("12,34", "12,34"), ("٣", 3.0)),
+    ],
+)
+def test_numbers_as_programs_print_them(text: str, value: float | str) -> None:
+    (found,) = values_in(Measure(name="m", regex="^.*$"), text)
+    assert (found, type(found)) == (value, type(value))
+
+
 def test_values_of_all_hosts_become_one() -> None:
     values = [3, 1, 2, 2]
     ways = {"mean": 2.0, "sum": 8, "max": 3, "min": 1, "median": 2, "first": 3, "list": values}
