@@ -70,8 +70,9 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(erg: Erg, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with slurm_cluster(3) as slurm:
+def cluster(erg: Erg, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Of three nodes, or as many as a test names."""
+    with slurm_cluster(getattr(request, "param", 3)) as slurm:
         it = Cluster(erg, slurm, tmp_path_factory.mktemp("state"))
         yield it
         print(it.logs()[-6000:])
@@ -154,6 +155,58 @@ def test_auto_follows_the_queue_and_survives_a_kill(cluster: Cluster) -> None:
     assert cluster.all_ended()["COMPLETED"] == 3
     auto.terminate()
     assert auto.wait(30) == 0
+
+
+GANG = "sleep 2; echo $ERG_GANG_RANK of $ERG_GANG_SIZE on $SLURMD_NODENAME"
+
+
+@pytest.mark.parametrize("cluster", [4], indirect=True)
+def test_a_gang_of_four_runs_on_four_allocations_and_outlives_the_loss_of_one(cluster: Cluster) -> None:
+    cluster("submit", "--nodes=4", f"case $ERG_ATTEMPT in 1) exec sleep 1000;; esac; {GANG}")
+    (job,) = (row["id"] for row in json.loads(cluster("status", "--json").out))
+    cluster("worker", "slurm", "up", "--nodes=4", "--time=10m", "--idle-timeout=50s")
+    cluster.slurm.eventually(lambda: len(sleepers(cluster, "sleep 1000")) == 4, "all members run")
+    assert len(set(sleepers(cluster, "sleep 1000"))) == 4, "each on a node of its own"
+    cluster.slurm("scancel", cluster.allocations()[2]["allocation"])
+    cluster.slurm.eventually(lambda: not sleepers(cluster, "sleep 1000"), "the others end, too")
+    assert not cluster.counts(job).keys() - {"ready", "delayed"}, "a gang waits until there are four again"
+    cluster("worker", "slurm", "up", "--nodes=1", "--time=10m", "--idle-timeout=5s")
+    cluster("wait", job)
+    said = cluster("logs", job).out.decode()
+    for rank in range(4):
+        assert f"{rank} of 4 on n" in said
+    (row,) = cluster.rows(job)
+    assert (row["state"], row["outcome"]) == ("done", "succeeded"), row
+    (status,) = json.loads(cluster("status", "--json").out)
+    ends = {outcome for outcome, number in status["outcomes"].items() if number}
+    assert "succeeded" in ends and ends <= {"succeeded", "lost", "returned"}, "Slurm's doing is no failure of the task"
+
+
+@pytest.mark.parametrize("cluster", [4], indirect=True)
+def test_auto_asks_for_as_many_as_a_gang_has_members(cluster: Cluster) -> None:
+    cluster("submit", "--nodes=4", GANG)
+    words = (
+        "worker",
+        "slurm",
+        "auto",
+        "--time=10m",
+        "--workers-max=4",
+        "--every=1s",
+        "--idle-timeout=3s",
+        *cluster.store,
+    )
+    auto = cluster.erg.start(*words, env=cluster.env)
+    cluster("wait")
+    assert cluster.all_ended() == {"COMPLETED": 4}
+    auto.terminate()
+    assert auto.wait(30) == 0
+
+
+def sleepers(cluster: Cluster, line: str) -> list[str]:
+    """The nodes on which this runs."""
+    return [
+        node for node in cluster.slurm.nodes for held in cluster.slurm.processes(node).values() if held.strip() == line
+    ]
 
 
 def test_down_lets_what_runs_end(cluster: Cluster) -> None:
