@@ -83,3 +83,18 @@ def test_sixty_runs_killed_at_random_moments(erg: Erg) -> None:
     assert resumed.code == 0, resumed
     meet.check_table(POINTS, 5)
     meet.check_nothing_is_left()
+
+
+def test_only_the_conductor_is_killed_and_what_it_left_is_ended(meet: Experiment) -> None:
+    """Workers, programs and store live on and make runs; who resumes ends them and keeps what is done."""
+    conductor = meet.start("run", "--repetitions", "1")
+    eventually(lambda: meet.finished() >= 2, "runs finished", conductor)
+    conductor.kill()
+    conductor.wait()
+    workers = {pid for pid, line in meet.marked().items() if "worker start" in line}
+    assert len(workers) >= 3
+    resumed = meet("resume")
+    assert resumed.code == 0 and "ended what an earlier attempt left running" in resumed.err, resumed
+    assert not workers & meet.marked().keys()
+    meet.check_table(POINTS, 1)
+    meet.check_nothing_is_left()
