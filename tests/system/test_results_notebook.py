@@ -29,7 +29,7 @@ def test_the_notebook_loads_a_finished_experiment_and_redraws_its_figures(erg: E
         shutil.copy(EXAMPLES / name, erg.folder)
     done = erg("experiment", "run", "two-versions.toml", "--repetitions", "4", "--set", "words=2000,20000")
     assert done.code == 0, done.err
-    notebook = nbformat.read(erg.folder / "read_results.ipynb", as_version=4)
+    notebook: Any = nbformat.read(erg.folder / "read_results.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     assert not any(cell.get("outputs") for cell in notebook.cells), "what is kept has no output of somebody's machine"
     client = NotebookClient(
         notebook, timeout=CELL_S, kernel_name="python3", resources={"metadata": {"path": erg.folder}}

@@ -193,8 +193,13 @@ def test_a_file_is_read_once_for_all_its_measures(file: Path, monkeypatch: pytes
     file.write_text(FILE + "[measure]\n" + lines)
     finished(file, made)
     seen: list[Path] = []
-    text = results._text
-    monkeypatch.setattr(results, "_text", lambda path: (seen.append(path), text(path))[1])
+    read_text = results._text
+
+    def counting(path: Path) -> str:
+        seen.append(path)
+        return read_text(path)
+
+    monkeypatch.setattr(results, "_text", counting)
     read_table(*_both(file))
     assert len(seen) == 4
 
