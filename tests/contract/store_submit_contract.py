@@ -74,6 +74,14 @@ EVERYTHING = [
         requirement=Requirement(nodes=3, roles=(("server", 1), ("client", 2))),
         role_commands=(("server", "serve --port 1"), ("client", ("client", ""))),
     ),
+    TaskSpec(
+        command="client",
+        requirement=Requirement(
+            nodes=3,
+            roles=(("server", 1), ("client", 2)),
+            role_labels=(("server", (("group", "big"), ("zone", "ü"))), ("client", (("group", "a,b:c"),))),
+        ),
+    ),
 ]
 
 

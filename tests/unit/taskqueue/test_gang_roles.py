@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,13 @@ def test_what_a_node_can_take() -> None:
     assert kind_of(PLAIN, {}) == (0,)
     assert seats_of(NEEDED) == (1, 2, 1) and seats_of(PLAIN) == (3,)
     assert role_words(NEEDED, (0, 2)) == ["server (group=big, rack=a)", "monitor"]
+
+
+def test_records_from_before_roles_had_labels_are_read() -> None:
+    old = b'{"nodes":3,"roles":[["server",1],["client",2]]}'
+    assert msgspec.json.decode(old, type=Requirement) == PLAIN and msgspec.json.encode(PLAIN) == old
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(NEEDED), type=Requirement) == NEEDED
+    assert sorted([NEEDED, PLAIN, Requirement()]) == sorted([Requirement(), NEEDED, PLAIN])
 
 
 def test_what_a_worker_said_of_itself_is_read_back() -> None:
