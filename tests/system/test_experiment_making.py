@@ -175,6 +175,46 @@ def test_refusals_come_all_at_once_and_before_anything_is_begun(erg: Erg) -> Non
     assert nothing.code == 2 and "no runs were planned" in nothing.err, nothing
 
 
+INTERVAL = Path("/proc/sys/vm/stat_interval")
+
+
+@pytest.mark.needs("root")
+@pytest.mark.skipif(not os.access(INTERVAL, os.W_OK), reason="settings of the kernel are read-only here")
+def test_settings_of_the_machine_are_undone_even_after_a_kill(erg: Erg) -> None:
+    before = INTERVAL.read_text()
+    wanted = 7 if before.strip() != "7" else 8
+    experiment = Experiment(
+        erg,
+        "prepared",
+        f"""
+        [hosts.here]
+        kind = "local"
+        prepare = {{ "sysctl@vm.stat_interval" = {wanted} }}
+        [roles]
+        main = {{ hosts = "here" }}
+        [programs.p]
+        role = "main"
+        command = "sh -c 'cat {INTERVAL}; sleep {{pause}}'"
+        [sweep]
+        pause = [1.5, 2]
+        [measure]
+        interval = {{ program = "p", regex = "\\\\d+" }}
+        """,
+    )
+    try:
+        conductor = experiment.start("run")
+        eventually(lambda: erg.running("sleep"), "a program runs", conductor)
+        assert int(INTERVAL.read_text()) == wanted
+        experiment.kill_everything(conductor)
+        assert int(INTERVAL.read_text()) == wanted, "nobody was left to undo it"
+        resumed = experiment("resume")
+        assert resumed.code == 0, resumed
+        assert INTERVAL.read_text() == before
+        assert [row["interval"] for row in experiment.rows()] == [str(wanted)] * 2
+    finally:
+        INTERVAL.write_text(before)
+
+
 def test_a_worker_that_never_comes_up_is_given_up_with_what_it_said(tmp_path: Path) -> None:
     group = HostGroup(name="lab", kind="simulated")
     hosts = LocalHosts(group, Place(folder=tmp_path / "x.experiment", here=tmp_path))

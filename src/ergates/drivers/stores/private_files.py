@@ -151,6 +151,8 @@ def _quoted(path: Path) -> str:
     """As the server reads strings: it knows the escapes of C."""
     return (
         '"'
-        + "".join(f"\\x{byte:02x}" if byte in b'"\\' or byte < 32 else chr(byte) for byte in os.fsencode(path))
+        + "".join(
+            f"\\x{byte:02x}" if byte in b'"\\' or not 32 <= byte < 127 else chr(byte) for byte in os.fsencode(path)
+        )
         + '"'
     )
