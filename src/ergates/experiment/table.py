@@ -171,7 +171,7 @@ def as_kind(cell: Cell, kind: Kind) -> Cell:
 
 
 def csv_text(table: Table) -> str:
-    """With a heading; empty cells are empty, true and false as TOML writes them, lists as JSON."""
+    """With a heading; empty cells are empty, true and false as TOML writes them, lists as JSON, ends of lines in texts as `\\n`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([column.name for column in table.columns])
@@ -185,6 +185,8 @@ def _csv_cell(cell: Cell) -> str | int | float:
         return ""
     if isinstance(cell, list):
         return json.dumps(cell)
+    if isinstance(cell, str):  # Python's csv does not quote a lone carriage return, and reads it as the end of a row
+        return cell.replace("\r\n", "\n").replace("\r", "\n")
     return shown_value(cell) if isinstance(cell, bool) else cell
 
 

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from runs_made_up import experiment_of, measured, runs_of
 
@@ -109,6 +109,8 @@ CELLS: Any = st.one_of(
 
 
 @given(st.lists(CELLS, min_size=1, max_size=6))
+@example(["\r"])
+@example(["a\r\nb", 'c"d', "=1,2"])
 def test_every_cell_of_a_column_is_of_its_kind_and_comes_back_from_csv(cells: list[Cell]) -> None:
     experiment = experiment_of({}, 1)
     runs = [measured(number, {}, number, cell) for number, cell in enumerate(cells, 1)]
