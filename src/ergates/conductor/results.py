@@ -58,7 +58,7 @@ def read_table(folder: Path, experiment: Experiment) -> Table:
 def write_tables(folder: Path, table: Table) -> Path:
     """The CSV file; beside it the Parquet file, or none: one that is older than the CSV file would lie."""
     path = folder / CSV_TABLE
-    write_whole(path, csv_text(table).encode("utf-8", "surrogateescape"))
+    write_whole(path, csv_text(table).encode())
     parquet = folder / PARQUET_TABLE
     if (data := parquet_bytes(table)) is None:
         parquet.unlink(missing_ok=True)

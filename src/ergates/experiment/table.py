@@ -162,16 +162,22 @@ def as_kind(cell: Cell, kind: Kind) -> Cell:
     if cell is None:
         return None
     if kind == "list":
-        return cell if isinstance(cell, list) else [cell]
+        listed = cell if isinstance(cell, list) else [cell]
+        return [_unicode(each) if isinstance(each, str) else each for each in listed]
     if isinstance(cell, list):
         return json.dumps(cell)
     if kind == "number":
         return float(cell)
-    return shown_value(cell) if kind == "text" else cell
+    return _unicode(shown_value(cell)) if kind == "text" else cell
+
+
+def _unicode(text: str) -> str:
+    """Bytes that are no UTF-8, and halves of characters, as `\\udcff`: no file of a table could hold them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def csv_text(table: Table) -> str:
-    """With a heading; empty cells are empty, true and false as TOML writes them, lists as JSON, ends of lines in texts as `\\n`."""
+    """With a heading; empty cells are empty, true and false as TOML writes them, lists as JSON, ends of lines `\\n`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([column.name for column in table.columns])

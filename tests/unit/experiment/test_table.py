@@ -125,6 +125,11 @@ def test_every_cell_of_a_column_is_of_its_kind_and_comes_back_from_csv(cells: li
         assert read == ["" if row["p99"] is None else str(row["p99"]) for row in table.rows]
 
 
+def test_texts_that_are_no_unicode_are_shown_not_fatal() -> None:
+    table = table_of(experiment_of({}, 1), [measured(1, {}, 1, "caf\udce9 \ud800")])
+    assert csv_text(table).encode().count(b"\\udce9 \\ud800") == 1
+
+
 def test_lists_are_json_in_csv() -> None:
     table = table_of(experiment_of({}, 1), [measured(1, {}, 1, [1, 2.5])])
     assert json.loads(read_back(table)[0]["p99"]) == [1, 2.5]
