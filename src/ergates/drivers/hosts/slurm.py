@@ -49,6 +49,8 @@ GIVE_BACK_S = 20.0
 """What workers may take to give back what runs before Slurm ends them."""
 START_S, END_S = 60.0, 180.0
 """Until a step shows up; until nothing of a cancelled job is left (KillWait is 30 s by default)."""
+SHORT_S = 60.0
+"""An allocation that was asked for so lately and is gone is not asked for again."""
 LEAST_LEFT_NS = 120 * SECOND_NS
 """An allocation with less left is not taken over."""
 
@@ -83,6 +85,7 @@ class SlurmHosts:
         self._arguments = allocation_arguments(group, self._job_name, self._mark)
         self._slurm = Slurm()
         self._started: dict[int, str] = {}
+        self._renewed_s = float("-inf")
 
     # --- before anything is started ---------------------------------------------------------------
 
@@ -192,7 +195,7 @@ class SlurmHosts:
         told = ""
         while not one.running:
             if not one.waiting:
-                raise self._lost(one)
+                raise self._lost(one.job, [one])
             if one.reason in NEVER_STARTS:
                 self._end([one.job])
                 raise self._refused(
@@ -205,13 +208,14 @@ class SlurmHosts:
             time.sleep(LOOK_S if told else STEP_LOOK_S)
             found = self._asked(f"--jobs={one.job}")
             if not found:
-                raise self._lost(one)
+                raise self._lost(one.job, [])
             one = found[0]
         return one
 
-    def _lost(self, one: Allocation) -> ErgatesError:
+    def _lost(self, job: str, found: Sequence[Allocation]) -> ErgatesError:
+        how = f"{found[0].state} ({found[0].reason})" if found else "squeue does not know it any more"
         return ErgatesError(
-            f"hosts.{self._group.name}: Slurm job {one.job} is gone: {one.state} ({one.reason})"
+            f"hosts.{self._group.name}: Slurm job {job} is gone: {how}"
             "\n  hint: `erg experiment resume` asks for nodes again"
         )
 
@@ -231,20 +235,43 @@ class SlurmHosts:
     # --- workers ------------------------------------------------------------------------------------
 
     def start_workers(self, store_file: Path, experiment: str) -> None:
-        """See `Hosts.start_workers`. Raises ErgatesError when the allocation has ended meanwhile."""
+        """See `Hosts.start_workers`. Where the allocation has ended another one is asked for, and not waited for here.
+
+        Raises:
+            ErgatesError: a worker does not start, or allocations end as soon as they begin.
+        """
         held = self._held()
+        found = [] if held is None else self._asked(f"--jobs={held.job}")
+        if held is None or not found or not found[0].running:
+            held = self._held_anew(held, found)
+        elif not self._lasts(found[0]):
+            return  # a worker would take nothing any more
         if held is None:
-            raise ErgatesError(
-                f"hosts.{self._group.name}: no nodes are held\n  hint: this is a mistake of ours: up comes first"
-            )
-        job = self._asked(f"--jobs={held.job}")
-        if not job or not job[0].running:
-            raise self._lost(job[0]) if job else ErgatesError(f"Slurm job {held.job} is gone")
+            return
         self._reap()
         there = {name for _, name in self._steps(held.job)}
         missing = [(node, address) for node, address in held.nodes if self._step_prefix + node not in there]
         begun = {node: self._start(held.job, node, address, store_file, experiment) for node, address in missing}
         self._wait_for_steps(held.job, begun)
+
+    def _held_anew(self, before: HeldNodes | None, found: Sequence[Allocation]) -> HeldNodes | None:
+        """Nodes instead of those of an allocation that has ended; None: Slurm has not given them yet."""
+        if before is not None and not before.own:
+            raise self._lost(before.job, found)
+        with self._alone() as lock:
+            one = next(iter(self._ours(comment_in(self._arguments))), None)
+            if one is None:
+                if time.monotonic() - self._renewed_s < SHORT_S:
+                    raise self._lost("" if before is None else before.job, found)
+                self._renewed_s = time.monotonic()
+                why = f" has ended: {found[0].state}" if found else " is gone"
+                self._say(f"Slurm job {before.job if before else ''}{why}; nodes are asked for again")
+                one = self._submit(lock)
+            if not one.running:
+                return None
+            held = self._of_job(one)
+            self._record.write_bytes(msgspec.json.encode(held))
+        return held
 
     def _start(self, job: str, node: str, address: str, store_file: Path, experiment: str) -> int:
         command = worker_command(self._group, experiment, job, node, self._step_prefix + node, store_file.absolute())
