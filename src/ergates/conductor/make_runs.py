@@ -102,7 +102,8 @@ def _make_runs(folder: ExperimentFolder, asked: Asked, display: Display, told: T
         why: Why = "finished"
         try:
             if not book.open_runs:
-                pass
+                if place.hosts.exists() and not asked.keep_hosts:
+                    all_down(groups, display.say)  # of one that was killed at its very end, or was to keep them
             elif run_store is None:
                 with _prepared(settings, keep=asked.keep_hosts):
                     why = _make_alone(job, book, groups, display, clock)
