@@ -334,6 +334,36 @@ class GangsContract:
         assert look(rig.store, "w1", now=1).gang_ends == ()
         assert len(say(rig.store, "w1", end_of(one), now=2).gang_ends) == 1
 
+    def test_who_leads_may_tell_its_end_again_while_the_gang_waits_and_no_longer(self, rig: Rig) -> None:
+        job = submit(rig.store, [gang(3)]).id
+        workers(rig.store, "w1", "w2", "w3")
+        one, two, three = started(rig.store, "w1", "w2", "w3")
+        for second in (1, 2):
+            told = say(rig.store, "w1", end_of(one), now=second)
+            assert told.refused == () and told.gang_ends == ()
+        assert say(rig.store, "w3", end_of(one), now=2).refused == ((job, 1, one.fence),)
+        say(rig.store, "w2", end_of(two), now=3)
+        assert say(rig.store, "w1", end_of(one), now=3).gang_ends == ()
+        say(rig.store, "w3", end_of(three), now=4)
+        (ends,) = say(rig.store, "w1", end_of(one), now=4).gang_ends
+        assert [end.attempt.outcome for end in ends.ends if end] == [Outcome.SUCCEEDED] * 3
+        say(rig.store, "w1", whole(one), now=5)
+        assert say(rig.store, "w1", end_of(one), now=6).refused == ((job, 1, one.fence),)
+        assert states(rig.store, job) == {1: "done"} and len(list(rig.store.attempts(job))) == 1
+        recount(rig.store)
+
+    def test_who_led_a_gang_that_is_gone_is_told_so(self, rig: Rig) -> None:
+        job = submit(rig.store, [gang(2)]).id
+        workers(rig.store, "w1", "w2")
+        one, two = started(rig.store, "w1", "w2")
+        unharmed = Commit(job=job, task=one.task, fence=one.fence, attempt=None, verdict=Returned(past=one.past))
+        assert say(rig.store, "w1", unharmed, now=1).refused == ()
+        assert say(rig.store, "w1", end_of(one), now=2).refused == ((job, 1, one.fence),)
+        assert look(rig.store, "w1", now=2).revoked == ()
+        assert say(rig.store, "w2", end_of(two), now=2).refused == (), "the last of it"
+        assert states(rig.store, job) == {1: "ready"}
+        recount(rig.store)
+
     def test_the_user_cancels_a_running_gang(self, rig: Rig) -> None:
         job = submit(rig.store, [gang(2)]).id
         workers(rig.store, "w1", "w2")

@@ -372,6 +372,11 @@ class Performer:
                 self._end(EndAttempt(key=key, reason="cancelled by the user"))
         self.tell(LeasesRevoked(keys=tuple(keys)))
 
+    def gangs_gone(self, refused: Sequence[AttemptKey]) -> None:
+        """The store took no end of these from us: gangs among them are gone, and nobody will say that they have ended."""
+        for key in refused:
+            self._led.pop(key, None)
+
     def gangs_ended(self, gangs: Sequence[GangEnds]) -> None:
         """All members of these have ended: commit each as one attempt."""
         for ends in gangs:

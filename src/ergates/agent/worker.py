@@ -269,6 +269,7 @@ class Worker:
         if not self.draining:
             self._offers = self._trusted_with(answer.offers)
             performer.tell(OffersSeen(offers=self._offers, seat=answer.seat))
+        performer.gangs_gone(answer.refused)
         performer.gangs_ended(answer.gang_ends)
 
     def expelled(self) -> None:

@@ -167,14 +167,19 @@ class Gangs:
                 yield gang, rank
 
     def commit_seat(self, worker: str, commit: Commit) -> bool:
-        """A member has ended. False: it had no place under this fence."""
+        """A member has ended. False: it had no place under this fence, or led a gang that is gone: there is nothing to wait for.
+
+        The end of who leads may be told again for as long as the gang waits, and counts once.
+        """
         key, rank = (commit.job, commit.task, commit.fence), commit.seat
         gang = self._gang(key)
         if gang is None:
-            return self.places.get(worker, {}).pop(key, None) is not None
-        if rank is None or not 0 <= rank < len(gang.workers) or rank in gang.ends:
+            return self.places.get(worker, {}).pop(key, None) not in (None, 0)
+        if rank is None or not 0 <= rank < len(gang.workers):
             return False
         holder = gang.workers[rank]
+        if rank in gang.ends:
+            return rank == 0 and holder == worker
         if holder != worker and (rank == 0 or not self._members.may_reap(holder)):
             return False
         end = None

@@ -422,6 +422,8 @@ class SimulatedWorker:
             return
         if answer.revoked:
             yield from self._tell(LeasesRevoked(keys=answer.revoked), now_ns)
+        for key in answer.refused:
+            self._led.pop(key, None)  # that gang is gone, and nobody will say that it has ended
         self._lead_out(answer.gang_ends, now_ns)
         if self._draining:
             for lease in answer.leases:  # asked for before the drain began

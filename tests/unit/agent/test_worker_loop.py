@@ -17,7 +17,7 @@ from ergates.agent.worker_log import WorkerLog
 from ergates.clock import SystemClock
 from ergates.cluster.job import JobSpec
 from ergates.cluster.node import NodeCapacity, WorkerInfo
-from ergates.cluster.task import TaskSpec
+from ergates.cluster.task import Requirement, TaskSpec
 from ergates.drivers.alarm import Alarm
 from ergates.errors import StoreUnavailableError
 from ergates.simulation.memory_store import MemoryStore
@@ -25,7 +25,7 @@ from ergates.taskqueue.launching import AttemptKey, Ended, Launch, LaunchEvent, 
 from ergates.taskqueue.node_health import NodeHealth
 from ergates.taskqueue.node_policy import NodePolicy
 from ergates.taskqueue.node_settings import NodeSettings
-from ergates.taskqueue.store import Exchanged
+from ergates.taskqueue.store import Exchanged, Want
 from ergates.units import GIB, MIB, Bytes, MilliCpus, Nanoseconds
 
 CLOCK = SystemClock()
@@ -123,7 +123,7 @@ class Rig:
             info=info,
             store=self.store,
             launchers={"command": lambda: self.launcher},
-            policy=NodePolicy(capacity, NodeSettings(refuse_unfit=False, ahead_wall_ns=Nanoseconds(1))),
+            policy=NodePolicy(capacity, NodeSettings(refuse_unfit=False, ahead_wall_ns=Nanoseconds(1), gangs=True)),
             clock=CLOCK,
             grace_ns=Nanoseconds(0),
             state_dir=folder,
@@ -237,6 +237,32 @@ def test_a_worker_whose_leases_are_gone_ends_everything_before_it_registers_agai
     assert list(rig.store.attempts(rig.job)) == [], "nothing of the old epoch is committed"
     rig.until(lambda: len(rig.launcher.running) == 2)
     assert not set(rig.launcher.running) & set(killed), "new leases, new fences"
+
+
+@pytest.mark.parametrize("rig", [0], indirect=True)
+def test_who_led_a_gang_that_the_store_forgot_does_not_wait_for_it(rig: Rig) -> None:
+    """The server came back without the gang: no message will ever say that all its members have ended."""
+    quiet = rig.worker._exchanging._link
+    gang = TaskSpec(command="mpi", requirement=Requirement(nodes=2))
+    rig.until(lambda: not quiet.busy)
+    rig.store.register(WorkerInfo(id="w2", host="h2", capacity=rig.worker.info.capacity), CLOCK.now_ns())
+    job = rig.store.submit(JobSpec(key="gang"), [gang], CLOCK.now_ns()).id
+    rig.bell.ring()
+    rig.until(lambda: rig.store.assembling() is not None and rig.store.assembling().taken == 1)  # type: ignore[union-attr]
+    rig.until(lambda: not quiet.busy)
+    (offer,) = rig.store.exchange("w2", [], [], CLOCK.now_ns()).offers
+    wants = [Want(job=job, class_id=offer.class_id, priority=0, count=1)]
+    (other,) = rig.store.exchange("w2", [], wants, CLOCK.now_ns()).leases
+    assert other.gang is not None and other.gang.rank == 1
+    rig.bell.ring()
+    rig.until(lambda: len(rig.launcher.running) == 1)
+    rig.until(lambda: not quiet.busy)
+    rig.store._give_back_all("w1", CLOCK.now_ns())
+    (key,) = rig.launcher.running
+    rig.worker.drain()
+    rig.launcher.end(key, exit_code=0)
+    rig.until(lambda: not rig.worker.busy)
+    assert rig.store.status(job).counts["ready"] == 1 and not rig.worker.holds(key)
 
 
 @pytest.mark.parametrize("rig", [40], indirect=True)

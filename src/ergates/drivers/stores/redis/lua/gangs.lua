@@ -274,17 +274,21 @@ function S.dissolve(number, task)
   end
 end
 
--- The end of a member, told by its worker or by who found that worker dead. False: it had no seat under this fence.
+-- The end of a member, told by its worker or by who found that worker dead. False: it had no seat under this fence, or it led a gang
+-- that is gone, and has nothing to wait for. The end of who leads may be told again while the gang waits, and counts once.
 function S.commit_seat(worker, c, blob)
   local key, rank, lease_fence = P .. 'gang:' .. c[1] .. ':' .. c[2], c[11][1], S.text(c[3])
   local field = c[1] .. ':' .. c[2] .. ':' .. lease_fence
   local g = call('HMGET', key, 'fence', 'workers', 'e:' .. rank)
   if g[1] ~= lease_fence then
-    return call('HDEL', P .. 'mem:' .. worker, field) == 1 -- the gang is gone, and that was the last of it
+    return call('HDEL', P .. 'mem:' .. worker, field) == 1 and rank > 0 -- the gang is gone, and that was the last of it
   end
   local holder = unpack_msgpack(g[2])[rank + 1]
-  if g[3] or not holder or call('HEXISTS', P .. 'mem:' .. holder, field) == 0 then
+  if not holder or call('HEXISTS', P .. 'mem:' .. holder, field) == 0 then
     return false
+  end
+  if g[3] then
+    return rank == 0 and holder == worker
   end
   if holder ~= worker then
     if rank == 0 or call('SISMEMBER', P .. 'gone', holder) == 0 then
