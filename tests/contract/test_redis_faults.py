@@ -316,6 +316,21 @@ def test_a_registration_that_was_lost_is_made_again(server: PrivateRedis, opened
     assert states(store, job) == {1: "done", 2: "ready"}
 
 
+def test_what_was_given_back_by_starting_over_is_not_held_again(server: PrivateRedis, opened: Open) -> None:
+    """A worker that lives and does not know of its lease would keep the task for ever."""
+    store = opened()
+    job = submit(store, 3).id
+    register(store)
+    take(store, 2)
+    snapshot = Snapshot(server)
+    register(store, now=1)
+    (lease,) = take(store, 1)
+    snapshot.crash()
+    assert finish(store, [lease]).refused == ()
+    assert states(store, job) == {1: "done", 2: "ready", 3: "ready"}
+    recount(store)
+
+
 def test_a_lost_answer_before_a_lost_second(server: PrivateRedis, opened: Open, proxy: LosingProxy) -> None:
     store = opened(client=proxy.client)
     job = submit(store, 6).id

@@ -79,8 +79,25 @@ def test_a_gang_that_was_forgotten_ends_and_runs_again(server: PrivateRedis, sto
     assert states(store, job) == {1: "ready"}, "no member takes the whole task for its own"
     for worker, lease in (("w1", one), ("w2", two)):
         assert say(store, worker, end_of(lease), now=2).refused == ((job, 1, lease.fence),)
+        assert look(store, worker, now=2).revoked == ()
     again = started(store, "w1", "w2", now=4)
     assert [lease.attempt for lease in again] == [1, 1] and again[0].fence != one.fence
+    recount(store)
+
+
+def test_who_leads_a_gang_that_was_forgotten_does_not_wait_for_its_end(server: PrivateRedis, store: RedisStore) -> None:
+    job = submit(store, [gang(2)]).id
+    workers(store, "w1", "w2")
+    sit(store, "w1")
+    snapshot = Snapshot(server)
+    one, _ = started(store, "w1", "w2")
+    assert say(store, "w1", end_of(one), now=1).refused == ()
+    snapshot.crash()
+    answer = look(store, "w1", now=2)
+    assert (answer.refused, answer.revoked) == (((job, 1, one.fence),), ())
+    answer = look(store, "w1", now=2)
+    assert (answer.refused, answer.revoked) == ((), ()), "said once"
+    assert states(store, job) == {1: "ready"}
     recount(store)
 
 

@@ -78,6 +78,8 @@ class _Life:
     """One worker as this process knows it."""
 
     info: WorkerInfo | None = None
+    registered: str = ""
+    """When, as the server was told."""
     asker: str = field(default_factory=lambda: secrets.token_hex(4))
     number: int = 0
     run_id: str = ""
@@ -91,8 +93,18 @@ class _Life:
     held: dict[Row, Granted] = field(default_factory=dict)
     uids: dict[int, str] = field(default_factory=dict)
     """Which job had a number when its tasks were leased: a server that forgot the job gives its number to another."""
+    led: set[Row] = field(default_factory=set)
+    """Those of `held` that are gangs whose leader has ended here: it waits for the others."""
     recent: deque[_Sent] = field(default_factory=lambda: deque(maxlen=REMEMBERED_MAX))
     """Accepted commits."""
+
+    def forget_led(self, gone: set[Row]) -> list[Row]:
+        """Of these, the gangs that nobody needs to wait for any more: there is nobody who could say that they have ended."""
+        rows = sorted(gone & self.led)
+        for row in rows:
+            del self.held[row]
+        self.led.difference_update(rows)
+        return rows
 
 
 class Exchanging:
@@ -104,8 +116,9 @@ class Exchanging:
 
     def register(self, info: WorkerInfo, now_ns: int) -> None:
         """See Exchanger.register."""
-        self._session.run("register", [info.id, info.host, to_json(info, "the worker"), str(now_ns)], now_ns)
-        self._lives[info.id] = _Life(info=info, run_id=self._session.connection().run_id)
+        registered = str(now_ns)
+        self._session.run("register", [info.id, info.host, to_json(info, "the worker"), registered], now_ns)
+        self._lives[info.id] = _Life(info=info, registered=registered, run_id=self._session.connection().run_id)
 
     def leave(self, worker: str, now_ns: int) -> None:
         """See Exchanger.leave."""
@@ -189,7 +202,7 @@ class Exchanging:
         for start in range(0, max(len(held), len(recent), 1), ADOPTED_AT_ONCE):
             part = slice(start, start + ADOPTED_AT_ONCE)
             request = [
-                worker, host, info, str(now_ns), life.asker, number, held[part], [entry.commit for entry in recent[part]],
+                worker, host, info, life.registered, life.asker, number, held[part], [entry.commit for entry in recent[part]],
                 list(life.uids.items()),
             ]  # fmt: skip
             (answer,) = self._session.run("adopt", request, now_ns, [entry.blob for entry in recent[part]])
@@ -262,7 +275,12 @@ class Exchanging:
         recent, held = life.recent, life.held
         for place, row in enumerate(call.rows):
             seat = call.commits[place][3] == SEAT
-            some = held.get(row) if seat and call.commits[place][10] == LEADS else held.pop(row, None)
+            if seat and call.commits[place][10] == LEADS and row in held and row not in refused:
+                some = held.get(row)
+                life.led.add(row)
+            else:
+                some = held.pop(row, None)
+                life.led.discard(row)
             if some is not None and row not in refused:
                 # What a gang did is never taken for an ordinary task's end by a server that forgot the gang.
                 number = 0 if some.gang else call.attempts[place]
@@ -285,7 +303,9 @@ class Exchanging:
         leases = leases_of(session, granted)
         revoked = set(rest.revoked)
         if life.revoked:
-            revoked |= life.revoked & life.held.keys()
+            gone = life.revoked & life.held.keys()
+            revoked |= gone - life.led
+            refused = [*refused, *life.forget_led(gone)]
         answer = Exchanged(
             leases=leases,
             refused=places_of([*refused, *core.refused]) if refused or core.refused else (),
@@ -303,6 +323,7 @@ class Exchanging:
         if rest.stale:
             life.held.clear()
             life.revoked.clear()
+            life.led.clear()
         return answer
 
 

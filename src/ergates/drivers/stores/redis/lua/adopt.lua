@@ -10,14 +10,24 @@
 
 local worker = request[1]
 local W, own = P .. 'w:' .. worker, P .. 'own:' .. worker
-local w = call('HMGET', W, 'standing', 'host', 'asker', 'number')
+local w = call('HMGET', W, 'standing', 'host', 'asker', 'number', 'registered')
 local taken = {}
-if not w[1] and request[3] ~= '' then
+if request[3] ~= '' and w[5] ~= request[4] then -- that it registered, or did so anew, was lost
+  if w[1] then -- what an older life of it held would be held for ever by a worker that lives and does not know of it
+    S.give_back_all(worker)
+    S.flush_jobs()
+    S.follow_up()
+    call('SREM', P .. 'h:' .. w[2], worker)
+    call('HDEL', W, 'answer', 'revoked')
+  end
   call('HSET', W, 'host', request[2], 'info', request[3], 'registered', request[4], 'standing', 'live', 'beat', at,
-    'asker', '', 'number', 0, 'version', 0, 'orders', '')
+    'asker', '', 'number', 0)
+  call('HSETNX', W, 'version', 0)
+  call('HSETNX', W, 'orders', '')
   call('ZADD', P .. 'workers', at, worker)
   call('ZADD', P .. 'roster', at, worker)
   call('SADD', P .. 'h:' .. request[2], worker)
+  call('ZREM', P .. 'left', worker)
   w = { 'live', request[2], '', '0' }
 end
 if w[1] ~= 'live' and w[1] ~= 'condemned' then
