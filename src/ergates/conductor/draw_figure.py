@@ -10,11 +10,11 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ergates.errors import UsageError
-from ergates.experiment.figures import Drawing, Panel, Series
-from ergates.experiment.layout import shown_value
+from ergates.experiment.figures import Drawing, Panel, Series, place_words
 from ergates.experiment.spec import Value
 
 if TYPE_CHECKING:
@@ -28,9 +28,13 @@ FORMATS = ("png", "svg", "pdf")
 _PANEL_INCHES, _COLUMNS_MOST = (4.4, 3.3), 3
 _DPI = 160
 _GREY = "#606060"
+_DASHES = ("-", "--", "-.", ":")
+_LEGEND_ROWS = 22
 _TICKS_MOST = 9
+_GAP_LEAST = 0.06
+"""Of the width of the x axis, between two ticks with numbers."""
 _ASIDE = 0.008
-"""Of the width of the x axis, between two lines."""
+"""The same, between two lines."""
 _DOTS_MOST = 30
 _GROUP_WIDTH = 0.8
 """Of the distance of two places, what the bars of one place take."""
@@ -61,10 +65,11 @@ def draw(drawing: Drawing) -> Figure:
     from matplotlib.figure import Figure
 
     count = max(1, len(drawing.panels))
-    columns = min(count, _COLUMNS_MOST)
+    columns = 2 if count == 4 else min(count, _COLUMNS_MOST)
     rows = math.ceil(count / columns)
     single = 1.25 if count == 1 else 1.0
-    size = (_PANEL_INCHES[0] * columns * single + 0.6, _PANEL_INCHES[1] * rows * single + 0.5)
+    wide = 0.6 + 1.7 * (_legend_columns(drawing) - 1)
+    size = (_PANEL_INCHES[0] * columns * single + wide, _PANEL_INCHES[1] * rows * single + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=drawing.shape != "ecdf", sharey=True).flatten()
     for axes in grid[count:]:
@@ -124,7 +129,8 @@ def _draw_panel(axes: Axes, panel: Panel, drawing: Drawing) -> None:
 
 def _line(axes: Axes, series: Series, drawing: Drawing, numbers: Sequence[int]) -> None:
     """Lines stand a hair apart, so that the whiskers of one do not hide those of another."""
-    colour, marker = COLOURS[series.number % len(COLOURS)], MARKERS[series.number % len(MARKERS)]
+    turn, number = divmod(series.number, len(COLOURS))
+    colour, marker = COLOURS[number], MARKERS[(number + turn) % len(MARKERS)]
     aside = _ASIDE * (numbers.index(series.number) - (len(numbers) - 1) / 2) if len(numbers) <= len(MARKERS) else 0.0
     places = [float(place) for place in drawing.places]
     low, high = min(places), max(places)
@@ -143,7 +149,7 @@ def _line(axes: Axes, series: Series, drawing: Drawing, numbers: Sequence[int]) 
         linewidth=1.6,
         capsize=3,
         elinewidth=1.1,
-        linestyle="-" if series.number < len(COLOURS) else "--",
+        linestyle=_DASHES[turn % len(_DASHES)],
         zorder=3,
     )
     if len(numbers) <= 4:
@@ -167,7 +173,7 @@ def _steps(axes: Axes, series: Series) -> None:
         where="post",
         label=series.label,
         color=COLOURS[series.number % len(COLOURS)],
-        linestyle=("-", "--", "-.", ":")[series.number % 4],
+        linestyle=_DASHES[series.number % len(_DASHES)],
         linewidth=1.6,
     )
     axes.set_ylim(0, 1.02)
@@ -232,13 +238,16 @@ def _plain(value: float) -> str:
 
 
 def _ticks_of(axes: Axes, places: Sequence[Value], *, log: bool) -> None:
-    """On a logarithmic axis ticks stand at the values of the sweep, as the file has them."""
+    """Ticks stand at the values of the sweep, as the file has them; on a linear axis only where there is room for all."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+    values = [float(place) for place in places]
     if not log:
         axes.margins(x=0.04)
+        gaps = [after - before for before, after in pairwise(values)]
+        if gaps and len(values) <= _TICKS_MOST and min(gaps) >= _GAP_LEAST * sum(gaps):
+            axes.set_xticks(values, [place_words(place) for place in places])
         return
-    values = [float(place) for place in places]
     step = max(1, math.ceil(len(values) / _TICKS_MOST))
     axes.xaxis.set_major_locator(FixedLocator(values[::step]))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -246,11 +255,16 @@ def _ticks_of(axes: Axes, places: Sequence[Value], *, log: bool) -> None:
 
 
 def _places(axes: Axes, places: Sequence[Value]) -> None:
-    labels = [shown_value(place) if isinstance(place, str | bool) else _plain(place) for place in places]
+    labels = [place_words(place) if isinstance(place, str | bool) else _plain(place) for place in places]
     slanted = sum(map(len, labels)) > 45
     axes.set_xticks(range(len(places)), labels, rotation=30 if slanted else 0, ha="right" if slanted else "center")
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(places) - 0.4)
+
+
+def _legend_columns(drawing: Drawing) -> int:
+    labels = {series.label for panel in drawing.panels for series in panel.series}
+    return max(1, math.ceil(len(labels) / _LEGEND_ROWS))
 
 
 def _legend(figure: Figure, panels: Sequence[Axes], drawing: Drawing) -> None:
@@ -267,7 +281,8 @@ def _legend(figure: Figure, panels: Sequence[Axes], drawing: Drawing) -> None:
             labels,
             title=drawing.legend.replace("_", " ") or None,
             loc="outside right upper",
+            ncols=_legend_columns(drawing),
             frameon=False,
-            fontsize=8.5,
+            fontsize=8.5 if len(labels) <= _LEGEND_ROWS // 2 else 7,
             title_fontsize=9,
         )

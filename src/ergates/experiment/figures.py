@@ -228,11 +228,16 @@ def _range(counts: set[int]) -> str:
 def _label(point: Point, by: str) -> str:
     """`darc, cap=90`: the value alone for the axis that the legend's heading names."""
     if len(point) == 1 and by:
-        return shown_value(point[0][1])
+        return place_words(point[0][1])
     return ", ".join(
-        shown_value(value) if axis == by and isinstance(value, str) else f"{axis}={shown_value(value)}"
-        for axis, value in point
+        value if axis == by and isinstance(value, str) else f"{axis}={place_words(value)}" for axis, value in point
     )
+
+
+def place_words(value: Value) -> str:
+    """A value of an axis: a whole number among fractions is `1`, not `1.0`."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return f"{value:.0f}" if whole else shown_value(value)
 
 
 def _with_unit(table: Table, name: str) -> str:
