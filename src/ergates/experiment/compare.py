@@ -92,9 +92,10 @@ def _subjects(table: Table, experiment: Experiment, comparison: Comparison, meas
     kind = next(column.kind for column in table.columns if column.name == axis)
     baseline = value_of_cell(as_kind(comparison.baseline, kind))
     others = [name for name in table.names("axis") if name != axis]
+    values = values_of(table, experiment, axis)
     subjects = []
     for point, rows in groups_of(table, experiment, others).items():
-        for value in values_of(table, experiment, axis):
+        for value in values:
             own = [row for row in rows if row[axis] == value]
             if value != baseline and own:
                 subjects.append(

@@ -53,7 +53,7 @@ def values_of(table: Table, experiment: Experiment, axis: str) -> list[Value]:
     """Of an axis, as the table has them: in the order of the file, then what only the runs know. Numbers go upwards."""
     kind = next(column.kind for column in table.columns if column.name == axis)
     named = [as_kind(value, kind) for each in experiment.sweep if each.name == axis for value in each.values]
-    present = [value_of_cell(row[axis]) for row in table.rows]
+    present = dict.fromkeys(value_of_cell(row[axis]) for row in table.rows)
     values = [value for value in dict.fromkeys([*map(value_of_cell, named), *present]) if value in present]
     numbers = [value for value in values if not isinstance(value, str)]
     return [*sorted(numbers), *values[len(numbers) :]] if kind in ("integer", "number") else values
