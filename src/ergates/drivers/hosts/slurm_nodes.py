@@ -45,6 +45,8 @@ GIVE_BACK_S = 20.0
 """What workers may take to give back what runs before Slurm ends them."""
 END_S = 180.0
 """Until nothing of a cancelled job is left (KillWait is 30 s by default)."""
+SOON_S = 3.0
+"""Free nodes are given within this; whoever conducts asks again for others."""
 SHORT_S = 60.0
 """An allocation that was asked for so lately and is gone is not asked for again."""
 LEAST_LEFT_NS = 120 * SECOND_NS
@@ -255,6 +257,10 @@ class SlurmNodes:
                 why = f" has ended: {found[0].state}" if found else " is gone"
                 self._say(f"Slurm job {before.job if before else ''}{why}; nodes are asked for again")
                 one = self._submit(lock)
+            until = time.monotonic() + SOON_S
+            while one.waiting and time.monotonic() < until:
+                time.sleep(STEP_LOOK_S)
+                one = next(iter(self._asked(f"--jobs={one.job}")), one)
             if not one.running:
                 return None
             held = self._of_job(one)
