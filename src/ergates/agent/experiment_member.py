@@ -100,13 +100,13 @@ def _board_of(place: MemberPlace) -> LoneBoard | SharedBoard:
         return LoneBoard(place.seat.rank)
     from ergates.drivers.stores.open_cluster import open_board
 
-    named = os.environ.get("ERG_STORE") or os.environ.get("ERGATES_STORE")
+    named = os.environ.get("ERGATES_STORE")
     if not named:
         raise UsageError(
             "this worker does not tell its tasks which store it serves\n"
             "  hint: start it with --store FILE; a password from the environment is not passed on"
         )
-    return SharedBoard(open_board(named, origin="ERG_STORE"), place.gang, place.seat.rank)
+    return SharedBoard(open_board(named, origin="ERGATES_STORE"), place.gang, place.seat.rank)
 
 
 class Member:

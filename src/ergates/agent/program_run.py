@@ -112,7 +112,8 @@ class ProgramRun:
 
     def _environment(self) -> dict[bytes, bytes]:
         added = {name: filled_text(text, self._values, self._number) for name, text in self.program.env}
-        return {**os.environb, **{os.fsencode(name): os.fsencode(text) for name, text in added.items()}}
+        ours = {name: value for name, value in os.environb.items() if name not in _NOT_FOR_PROGRAMS}
+        return ours | {os.fsencode(name): os.fsencode(text) for name, text in added.items()}
 
     def send(self, name: str) -> None:
         """One of its signals."""

@@ -335,6 +335,12 @@ def test_a_host_with_a_folder_and_an_address_of_its_own(host: Host, tmp_path: Pa
     assert (tmp_path / "far" / "run" / "attempt-3" / "0-solo" / "p" / "stdout").read_text() == "/there 10.0.0.9 n7\n"
 
 
+def test_programs_do_not_see_the_store_of_the_runs(host: Host) -> None:
+    code, err = host.run(solo("echo ${ERGATES_STORE-none} $MINE"), env={"ERGATES_STORE": "/s.toml", "MINE": "kept"})
+    assert code == 0, err
+    assert host.text("p/stdout") == "none kept\n"
+
+
 def test_an_environment_of_another_size_is_refused(host: Host) -> None:
     code, err = host.run(solo("true"), env={"ERG_GANG_SIZE": "3", "ERG_GANG_RANK": "1"})
     assert code == 1 and "run 7 of e has 1 members, and this is rank 1 of 3" in err
