@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ergates import __version__
-from ergates.conductor.experiment_folder import write_whole
+from ergates.drivers.whole_file import write_whole
 from ergates.experiment.findings import Finding
 from ergates.experiment.spec import Comparison, Experiment
 from ergates.experiment.table import Table, failed_rows

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ergates.drivers.whole_file import sync_folder, sync_tree, write_whole
 from ergates.errors import ErgatesError, UsageError
 from ergates.experiment.layout import EXPERIMENT, FOLDER_SUFFIX, MANIFEST, PLAN, run_folder_name
 from ergates.experiment.records import Manifest
@@ -87,10 +88,11 @@ class ExperimentFolder:
         return _decoded(self.run_folder(run) / MANIFEST, Manifest)
 
     def finish(self, run: Run, manifest: Manifest) -> None:
-        """Write the manifest: from now on the run is finished."""
-        write_whole(
-            self.run_folder(run) / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-        )
+        """Write the manifest: from now on the run is finished. What it speaks of is on the disk before. Raises OSError."""
+        folder = self.run_folder(run)
+        sync_tree(folder)
+        sync_folder(folder.parent)
+        write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
     def reopen(self, run: Run) -> None:
         """It is not finished any more; what its manifest said stays beside it."""
@@ -159,29 +161,6 @@ def set_aside(folder: Path) -> Path:
 def folder_of(source: Path) -> Path:
     """Where the runs of an experiment file go unless something else is said: beside it."""
     return Path(os.path.abspath(source)).with_suffix(FOLDER_SUFFIX)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """At once or not at all, and on the disk when this returns.
-
-    Raises:
-        OSError: no room, no right.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _decoded(path: Path, kind: type[T]) -> T:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ergates.conductor.draw_figure import figure_bytes
-from ergates.conductor.experiment_folder import write_whole
+from ergates.drivers.whole_file import write_whole
 from ergates.errors import UsageError
 from ergates.experiment.figures import drawing_of, figures_of
 from ergates.experiment.spec import Experiment, Figure

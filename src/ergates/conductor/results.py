@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ergates.conductor.experiment_folder import ExperimentFolder, write_whole
+from ergates.conductor.experiment_folder import ExperimentFolder
+from ergates.drivers.whole_file import write_whole
 from ergates.errors import ErgatesError, InputError, UsageError
 from ergates.experiment.bindings import filled_text, values_of
 from ergates.experiment.layout import member_folder_name

@@ -23,6 +23,7 @@ import msgspec
 
 from ergates.drivers.machine import host_name
 from ergates.drivers.nodes.tree import NodeTree
+from ergates.drivers.whole_file import sync_folder
 from ergates.errors import ErgatesError
 from ergates.experiment.node_plan import Change
 from ergates.experiment.node_undo import Entry, merged
@@ -119,14 +120,14 @@ class Journal:
         if not records:
             with suppress(FileNotFoundError):
                 self.path.unlink()
-                self._sync_folder()
+                sync_folder(self.folder)
             return
         new = self.path.with_suffix(".new")
         with suppress(FileNotFoundError):
             new.unlink()
         self._write(new, [{"boot": self.boot}, *records], os.O_CREAT | os.O_EXCL)
         new.replace(self.path)
-        self._sync_folder()
+        sync_folder(self.folder)
 
     def _append(self, records: list[dict[str, Any]]) -> None:
         if not records:
@@ -134,7 +135,7 @@ class Journal:
         whole = self._drop_torn_end()
         self._write(self.path, records if whole else [{"boot": self.boot}, *records], os.O_CREAT | os.O_APPEND)
         if not whole:
-            self._sync_folder()
+            sync_folder(self.folder)
 
     def _drop_torn_end(self) -> int:
         """Bytes of whole lines; what follows them is cut off, or it would spoil the line to be written next."""
@@ -168,13 +169,6 @@ class Journal:
             return []
         except OSError as error:
             raise JournalError(f"{self.path}: {error.strerror}\n  hint: run it as whoever prepared the node") from error
-
-    def _sync_folder(self) -> None:
-        handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def boot_of(tree: NodeTree) -> str:

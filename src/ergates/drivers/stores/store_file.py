@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ergates.drivers.stores.address import EXPECTED, PASSWORD_HINT, StoreAddress, checked_queue, parse_url
+from ergates.drivers.whole_file import PRIVATE, write_whole
 from ergates.errors import InputError, UsageError
 
 PEM_BEGIN = "-----BEGIN"
@@ -91,17 +92,7 @@ def store_file_text(address: StoreAddress) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that nobody else may read, at once or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, text.encode(), mode=PRIVATE)
 
 
 def environment_password(env: Mapping[str, str]) -> str:
