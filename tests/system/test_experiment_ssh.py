@@ -196,6 +196,7 @@ def test_hosts_that_refuse_are_named_and_a_store_that_listens_needs_no_tunnel(la
     assert came.code == 2, came
     assert "hosts.lab: 1 of 2 hosts cannot serve\n  node2: " in came.err
     assert not lab.left_on_hosts()
+    assert not lab.folder.exists()
 
     lab.lan.hosts["node2"].boot(more="DisableForwarding yes")
     came = lab("run", "pair.toml")

@@ -10,9 +10,10 @@ import asyncio
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -77,6 +78,7 @@ class SshHosts:
     def __init__(self, group: HostGroup, place: Place, say: Callable[[str], None] = print) -> None:
         self._group, self._place, self._say = group, place, say
         self._kept = place.hosts / f"{group.name}.ssh"
+        self._new = not self._kept.exists()
         self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = os.environ.get(CONFIG_VARIABLE)
         self._ssh = Ssh(self._kept, SshOptions(config=Path(config) if config else None))
@@ -99,9 +101,17 @@ class SshHosts:
 
     def check(self) -> None:
         """See `Hosts.check`: ssh, Python, room on the disk; a clock that is off is said, and no reason to refuse."""
-        check_setup(self._group, self._place)
-        self._places_to_send()
-        self._each(self._look, "cannot serve")
+        try:
+            check_setup(self._group, self._place)
+            self._places_to_send()
+            self._refuse_if(asyncio.run(self._many().each(self._hosts, self._look)), "cannot serve")
+        except UsageError:
+            if self._new:  # nothing was begun, so nothing stays
+                shutil.rmtree(self._kept, ignore_errors=True)
+                with suppress(OSError):
+                    self._place.hosts.rmdir()
+                    self._place.folder.rmdir()
+            raise
 
     async def _look(self, run: HostRun) -> None:
         async with run.reached() as talk:
@@ -327,9 +337,6 @@ class SshHosts:
 
     def _many(self) -> ManyHosts:
         return ManyHosts(self._ssh, parallel=PARALLEL)
-
-    def _each(self, work: Callable[[HostRun], object], what: str) -> None:
-        self._refuse_if(asyncio.run(self._many().each(self._hosts, work)), what)  # type: ignore[arg-type]
 
     def _threads(self, work: Callable[[Host], None], what: str, *, usage: bool = True) -> None:
         """Do it on every host; those on which it failed are all named."""
