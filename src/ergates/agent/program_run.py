@@ -36,6 +36,8 @@ _DEFAULT_SIGNALS = [
 """What this process ignores or handles and a program must not."""
 _FOR_THE_GROUP = frozenset({"STOP", "CONT", "TSTP", "INT", "QUIT", "TERM", "HUP", "KILL"})
 """As a terminal would; others (USR1, ...) are for the program itself: whoever does not expect them dies of them."""
+_NOT_FOR_PROGRAMS = frozenset({b"ERGATES_STORE"})
+"""The store is there for the runs: an `erg run` inside a program means a job of its own."""
 
 
 class ProgramRun:
