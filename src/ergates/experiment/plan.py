@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from ergates.experiment.points import Point, points_of, role_seats
+from ergates.experiment.points import Point, points_of, seats_with_spare
 from ergates.experiment.run import Run, RunOrder
 from ergates.experiment.spec import Experiment
 
@@ -74,7 +74,7 @@ def order_of(experiment: Experiment, run: Run, folder: str | Path) -> RunOrder:
     return RunOrder(
         experiment=experiment.name,
         run=run,
-        roles=role_seats(experiment, run.point),
+        roles=seats_with_spare(experiment, run.point),
         programs=experiment.programs,
         fixed=experiment.fixed,
         here=experiment.here,

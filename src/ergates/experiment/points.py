@@ -11,6 +11,10 @@ from ergates.experiment.run import RoleSeats
 from ergates.experiment.spec import Experiment, Value
 
 Point = tuple[tuple[str, Value], ...]
+ONE_MACHINE = frozenset({"simulated", "namespaces"})
+"""Kinds of groups whose hosts are all this machine."""
+SPARE = "spare"
+"""Roles of hosts that are kept idle; no role of a file has a dot in its name."""
 
 
 def grid_size(experiment: Experiment) -> int:
@@ -38,6 +42,26 @@ def role_seats(experiment: Experiment, point: Point) -> tuple[RoleSeats, ...]:
         RoleSeats(role=role.name, group=role.group, count=_count(role.name, role.count, values))
         for role in experiment.roles
     )
+
+
+def seats_with_spare(experiment: Experiment, point: Point) -> tuple[RoleSeats, ...]:
+    """The same, and behind them hosts of this very machine that nobody needs: they are kept idle while the run is made.
+
+    Two runs at a time on one machine would disturb each other. `parallel` in the file allows it.
+    """
+    seats = role_seats(experiment, point)
+    if experiment.parallel:
+        return seats
+    spare = []
+    for group in experiment.hosts:
+        used = sum(each.count for each in seats if each.group == group.name)
+        if (
+            group.kind in ONE_MACHINE
+            and any(role.group == group.name for role in experiment.roles)
+            and used < group.count
+        ):
+            spare.append(RoleSeats(role=f"{SPARE}.{group.name}", group=group.name, count=group.count - used))
+    return (*seats, *spare)
 
 
 def _count(role: str, count: int | str, values: Mapping[str, Value]) -> int:

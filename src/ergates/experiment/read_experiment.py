@@ -112,6 +112,7 @@ def _experiment(document: Table, source: str, here: Path) -> Experiment:
         time_limit_ns=head.duration("time_limit"),
         retries=head.integer("retries", 1, least=0),
         settle_ns=head.duration("settle", Nanoseconds(0)),
+        parallel=head.flag("parallel"),
         store=head.text("store"),
         listen=head.text("listen"),
         hosts=groups,

@@ -217,6 +217,8 @@ class Experiment(Struct, frozen=True, kw_only=True, omit_defaults=True):
         time_limit_ns: of one run; None.
         retries: how often a failed run is repeated before it is named failed.
         settle_ns: pause before the first program of a run.
+        parallel: whether runs may be made at the same time on simulated hosts and namespaces, which share this machine; on
+            hosts that are machines of their own as many are made at a time as there are hosts for.
         store: a store's address or file where hosts are other machines; empty: a private one, as long as there are runs.
         listen: address on which the private store may be reached from other machines.
         exclude: points left out, each the values it has.
@@ -233,6 +235,7 @@ class Experiment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     time_limit_ns: Nanoseconds | None = None
     retries: int = 1
     settle_ns: Nanoseconds = Nanoseconds(0)
+    parallel: bool = False
     store: str = ""
     listen: str = ""
     hosts: tuple[HostGroup, ...] = ()

@@ -172,3 +172,18 @@ def test_a_count_that_is_none(count: Value) -> None:
     experiment = replace(sweeping(), roles=(Role(name="r", group="g", count="{n}"),), fixed=(("n", count),))
     with pytest.raises(ValueError, match=f"role r would have {count} hosts"):
         role_seats(experiment, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "parallel", "idle"),
+    [("namespaces", False, 2), ("simulated", False, 2), ("namespaces", True, 0), ("ssh", False, 0)],
+)
+def test_hosts_of_one_machine_that_a_run_leaves_over_are_kept_idle(kind: str, parallel: bool, idle: int) -> None:
+    hosts = (msgspec.convert({"name": "lab", "kind": kind, "count": 5}, HostGroup),)
+    roles = (Role(name="server", group="lab"), Role(name="client", group="lab", count="{clients}"))
+    experiment = replace(sweeping({"clients": [2, 4]}), hosts=hosts, roles=roles, parallel=parallel)
+    few, many = plan_runs(experiment)
+    seats = order_of(experiment, few, "/f").roles
+    expected = (RoleSeats(role="server", group="lab", count=1), RoleSeats(role="client", group="lab", count=2))
+    assert seats == expected + ((RoleSeats(role="spare.lab", group="lab", count=idle),) if idle else ())
+    assert sum(each.count for each in order_of(experiment, many, "/f").roles) == 5

@@ -46,6 +46,7 @@ def test_the_head(everything: Experiment) -> None:
     assert (head.name, head.source, head.here) == ("everything", str(EVERYTHING), str(EVERYTHING.parent))
     assert (head.description, head.repetitions, head.order, head.seed) == ("all of the grammar", 5, "interleaved", 42)
     assert (head.time_limit_ns, head.retries, head.settle_ns) == (seconds(120), 2, seconds(0.5))
+    assert head.parallel
     assert (head.store, head.listen) == ("redis://db1", "10.0.0.5")
 
 
@@ -208,6 +209,17 @@ def test_ranges_are_exact_and_keep_their_kind(axis: str, values: tuple[object, .
     found = read(f'program = "p {{x}}"\n[sweep]\nx = {axis}').sweep[0].values
     assert found == values
     assert list(map(type, found)) == list(map(type, values))
+
+
+def test_an_empty_list_gathers_no_file_but_the_output() -> None:
+    assert [read(f'[program]\ncommand = "p"\n{line}').programs[0].gather for line in ("", "gather = []")] == [
+        (),
+        ("stdout",),
+    ]
+
+
+def test_a_command_may_be_an_axis() -> None:
+    assert read('program = "{c}"\n[sweep]\nc = ["date", "hostname"]').programs[0].command == "{c}"
 
 
 def test_defaults_that_depend_on_the_rest() -> None:
