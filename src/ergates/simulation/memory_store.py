@@ -7,27 +7,22 @@ checked first and written after, so it happens whole or not at all.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from ergates.cluster.attempt import Attempt
 from ergates.cluster.gang import GangSeat, role_of
-from ergates.cluster.job import JobSpec, JobStatus
+from ergates.cluster.job import JobSpec
 from ergates.cluster.node import WorkerInfo, WorkerLoad
-from ergates.cluster.task import JobId, Requirement, TaskId, TaskSpec
+from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
-from ergates.errors import JobGrewError, UnknownJobError, UsageError, closed_job
-from ergates.simulation.memory_copies import Copies, leave_pair, may_be_copied
-from ergates.simulation.memory_gangs import Gang, Gangs, Lane
-from ergates.simulation.memory_job import Ranges, StoredJob, StoredLease, StoredTask
-from ergates.simulation.memory_members import Members
-from ergates.taskqueue.gang_roles import check_roles, numbers_taken
+from ergates.errors import JobGrewError, UsageError, closed_job
+from ergates.simulation.memory_books import MemoryBooks
+from ergates.simulation.memory_copies import leave_pair, may_be_copied
+from ergates.simulation.memory_gangs import Gang
+from ergates.simulation.memory_job import StoredJob, StoredLease, StoredTask
 from ergates.taskqueue.store import (
     Cancelled,
     Changes,
@@ -35,35 +30,20 @@ from ergates.taskqueue.store import (
     Done,
     Exchanged,
     Failed,
-    HeldTask,
     Lease,
     Offer,
-    PastPeak,
     Returned,
-    Seat,
     Submitted,
-    TaskView,
     Want,
 )
 from ergates.units import Nanoseconds
 
-LEASE_NS = 40_000_000_000
 OFFERS_MAX = 64
 AVOID_FOR_LEASES = 2
 """A task that should avoid a host waits so many lease times for another host, then goes anywhere."""
-PEAKS_KEPT = 256
 
 
-@dataclass(slots=True)
-class _Shared:
-    """What all handles on one store count on together."""
-
-    fence: int = 0
-    now_ns: int = 0
-    next_class: int = 1
-
-
-class MemoryStore:
+class MemoryStore(MemoryBooks):
     """Submitter, Exchanger, Editor, Reader and History.
 
     Args:
@@ -71,28 +51,6 @@ class MemoryStore:
         host: the host this store is used from; of workers on it can be told at once whether they are dead.
         runs: whether the process with this number and start time still runs on that host.
     """
-
-    def __init__(
-        self, lease_ns: int = LEASE_NS, *, host: str = "", runs: Callable[[int, int], bool] | None = None
-    ) -> None:
-        self.lease_ns = lease_ns
-        self.members = Members(lease_ns, host, runs)
-        self._jobs: dict[JobId, StoredJob] = {}
-        self._classes: dict[Requirement, int] = {}
-        self._requirements: dict[int, Requirement] = {}
-        self._shared = _Shared()
-        self._held: dict[str, dict[tuple[JobId, TaskId], StoredLease]] = {}
-        self._gangs = Gangs(self.members, self._gang_lanes)
-        self._copies = Copies()
-        self._ledger: list[tuple[JobId, TaskId, Attempt]] = []
-        self._peaks: dict[str, deque[PastPeak]] = {}
-        self._ahead_ns = 0
-
-    def open_again(self) -> MemoryStore:
-        """Another handle on the same store, as another process would have it, with a clock of its own."""
-        handle = copy(self)
-        handle._ahead_ns = 0
-        return handle
 
     # --- Submitter --------------------------------------------------------------------------------
 
@@ -232,109 +190,7 @@ class MemoryStore:
         self._give_back_all(worker, now_ns)
         self.members.leave(worker)
 
-    # --- Reader and History -----------------------------------------------------------------------
-
-    def jobs(self) -> tuple[JobStatus, ...]:
-        """See Reader.jobs."""
-        return tuple(job.status() for job in reversed(self._jobs.values()))
-
-    def spec(self, job: JobId) -> JobSpec:
-        """See Reader.spec."""
-        return self._job(job).spec
-
-    def status(self, job: JobId) -> JobStatus:
-        """See Reader.status."""
-        return self._job(job).status()
-
-    def waiting(self, job: JobId) -> tuple[Offer, ...]:
-        """See Waiting.waiting."""
-        counts = Counter(
-            (-view.spec.priority, self.class_id(view.spec.requirement))
-            for view in self.tasks(job, states=(TaskState.READY,))
-        )
-        return tuple(
-            Offer(job=job, class_id=number, requirement=self._requirements[number], priority=-priority, waiting=waiting)
-            for (priority, number), waiting in sorted(counts.items())
-        )
-
-    def tasks(
-        self,
-        job: JobId,
-        *,
-        states: Sequence[TaskState] = (),
-        ids: Sequence[tuple[int, int]] = (),
-        limit: int | None = None,
-    ) -> Iterator[TaskView]:
-        """See Reader.tasks."""
-        stored = self._job(job)
-        chosen = (stored.tasks[number - 1] for number in stored.numbers(ids or ((1, len(stored.tasks)),)))
-        wanted = (task for task in chosen if not states or task.state in states)
-        return (stored.view(task, self._ahead_ns) for task in islice(wanted, limit))
-
-    def attempts(self, job: JobId, *, ids: Ranges = (), since_row: int = 0) -> Iterator[tuple[int, TaskId, Attempt]]:
-        """See Reader.attempts."""
-        self._job(job)
-        return (
-            (row, task, attempt)
-            for row, (owner, task, attempt) in enumerate(self._ledger, 1)
-            if row > since_row and owner == job and (not ids or any(first <= task <= last for first, last in ids))
-        )
-
-    def held(self, most: int) -> tuple[HeldTask, ...]:
-        """See Holdings.held."""
-        leases = [
-            HeldTask(job=job, task=task, worker=worker, fence=lease.fence)
-            for worker, held in self._held.items()
-            for (job, task), lease in held.items()
-        ]
-        return tuple(sorted(leases, key=lambda lease: lease.fence)[:most])
-
-    def assembling(self) -> Seat | None:
-        """See Assembling."""
-        return self._gangs.assembling()
-
-    def remember_peaks(self, peaks: Sequence[PastPeak]) -> None:
-        """See History.remember_peaks."""
-        for peak in peaks:
-            self._peaks.setdefault(peak.shape, deque(maxlen=PEAKS_KEPT)).append(peak)
-
-    def recall_peaks(self) -> tuple[PastPeak, ...]:
-        """See History.recall_peaks."""
-        return tuple(peak for shape in sorted(self._peaks) for peak in self._peaks[shape])
-
-    # --- laws -------------------------------------------------------------------------------------
-
-    def check_invariants(self) -> None:
-        """Raises AssertionError when counters, states and leases do not agree with a recount."""
-        leased = 0
-        for job in self._jobs.values():
-            job.check_invariants()
-            leased += job.counts[TaskState.LEASED] + sum(1 for task in job.tasks if task.copy is not None)
-        held = [(worker, place, lease) for worker, leases in self._held.items() for place, lease in leases.items()]
-        assert len(held) == leased, "leases and leased tasks differ in number"
-        fences = {lease.fence for _, _, lease in held}
-        assert len(fences) == len(held), "two leases have one fence"
-        for worker, (job_id, task), lease in held:
-            stored = self._jobs[job_id].tasks[task - 1]
-            assert lease is stored.lease or lease is stored.copy, f"{job_id}/{task} is leased, but not to {worker}"
-            assert lease.worker == worker
-
     # --- inside -----------------------------------------------------------------------------------
-
-    def class_id(self, requirement: Requirement) -> int:
-        number = self._classes.get(requirement)
-        if number is None:
-            check_roles(requirement)
-            number = self._classes[requirement] = self._shared.next_class
-            self._requirements[number] = requirement
-            self._shared.next_class += numbers_taken(requirement)
-        return number
-
-    def _job(self, job: JobId) -> StoredJob:
-        stored = self._jobs.get(job)
-        if stored is None:
-            raise UnknownJobError(f"no job {job!r} in this store\n  hint: `erg status` lists the jobs")
-        return stored
 
     def _known(self, key: str, max_failed: int | None, again: bool) -> Submitted | None:
         jobs = [job for job in self._jobs.values() if job.spec.key == key]
@@ -347,14 +203,6 @@ class MemoryStore:
             job = jobs[-1]
             return Submitted(id=job.id, total=len(job.tasks), resumed=False, done=job.counts[TaskState.DONE])
         return None
-
-    def _time(self, now_ns: int) -> int:
-        """Store time: never back; a clock that was set back is carried forward by what it lies behind."""
-        behind_ns = self._shared.now_ns - (now_ns + self._ahead_ns)
-        if behind_ns > 1_000_000_000:
-            self._ahead_ns += behind_ns
-        self._shared.now_ns = max(self._shared.now_ns, now_ns + self._ahead_ns)
-        return self._shared.now_ns
 
     def _commit(self, worker: str, commit: Commit, now_ns: int) -> bool:
         """End one lease; False when it is not ours to end."""
@@ -459,15 +307,6 @@ class MemoryStore:
             self._held.setdefault(workers[0], {})[stored.id, task.id] = task.lease
             self._gangs.start((stored.id, task.id, task.lease.fence), workers)
 
-    def _gang_lanes(self) -> list[tuple[Lane, Requirement]]:
-        return sorted(
-            ((-priority, int(job.id[1:]), class_id), self._requirements[class_id])
-            for job in self._jobs.values()
-            if job.leases_out
-            for (class_id, priority), ready in job.lanes.items()
-            if ready and self._requirements[class_id].nodes > 1
-        )
-
     def _as_member(self, gang: Gang, rank: int) -> Lease:
         job, number, fence = gang.key
         task = self._jobs[job].tasks[number - 1]
@@ -544,11 +383,6 @@ class MemoryStore:
                 stored.take_back(task, Returned(past=task.past), task.reason, self._shared.now_ns)
         self._gangs.leave(worker)
         self._copies.forget(worker)
-
-    @property
-    def all_ended(self) -> bool:
-        """Whether every task of every job is in a terminal state."""
-        return all(job.open_tasks == 0 for job in self._jobs.values())
 
 
 def clean_text(text: str) -> str:
