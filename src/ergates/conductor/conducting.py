@@ -34,7 +34,8 @@ HOSTS_NS = SECOND_NS
 """How often workers of this machine are looked at; to look at others costs a connection each."""
 FAR_HOSTS_NS = 15 * SECOND_NS
 ALL_NS = 10 * SECOND_NS
-HELD_MOST = 256
+HELD_MOST = 4096
+"""Leases of a store that others use, too, of which those of our runs are shown as running."""
 Why = Literal["finished", "drained", "stopped", "cancelled"]
 
 
@@ -123,10 +124,9 @@ class Conductor:
         if not self._book.open_runs:
             return "finished"
         if self._is_due("held", SECOND_NS // 2):
-            held = {lease.task for lease in self._store.held(HELD_MOST) if lease.job == self._job}
-            self._book.now_running(held)
+            self._book.now_running(lease.task for lease in self._store.held(HELD_MOST) if lease.job == self._job)
             self._book.write_standing()
-            if self._stopping and not held:
+            if self._stopping and not self._store.status(self._job).counts.get("leased", 0):
                 self._take_in(all_of_them=True)
                 return "drained"
         self._display.looked(self._book.standing())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from ergates.experiment.spec import Experiment
 
 T = TypeVar("T")
 AS_READ, STANDING, LOCK, RUNS = "experiment.json", "standing.json", "conductor.lock", "runs"
+_ASKED_S = 0.5
 _TEMPORARY = ("store", "hosts")
 """Folders that are there only while something runs, or is to go on."""
 
@@ -114,13 +116,11 @@ class ExperimentFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(fd):
                 raise UsageError(
                     f"{self}: another process makes its runs now (pid {_holder(fd) or 'unknown'})"
                     f"\n  hint: erg experiment status {self}"
-                ) from None
+                )
             os.ftruncate(fd, 0)
             os.pwrite(fd, str(os.getpid()).encode(), 0)
             yield
@@ -174,6 +174,20 @@ def _decoded(path: Path, kind: type[T]) -> T:
 
 def _not_begun(folder: Path) -> UsageError:
     return UsageError(f"{folder}: no runs were planned here\n  hint: erg experiment run FILE.toml begins an experiment")
+
+
+def _locked(fd: int) -> bool:
+    """Whether the lock is ours. Who only asks for its holder has it, too, for less than a moment."""
+    until = time.monotonic() + _ASKED_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_ASKED_S / 100)
+        else:
+            return True
 
 
 def _holder(fd: int) -> int:

@@ -22,7 +22,7 @@ from ergates.conductor.host_groups import HERE, check_all, hosts_of
 from ergates.conductor.interrupts import Told, interruptible
 from ergates.conductor.leftovers import end_earlier, give_back
 from ergates.conductor.node_settings import NodeSettings
-from ergates.conductor.run_book import RunBook
+from ergates.conductor.run_book import RunBook, forget_runs
 from ergates.conductor.run_store import RunStore
 from ergates.conductor.standing import Standing
 from ergates.conductor.submission import submit_runs
@@ -95,7 +95,9 @@ def _make_runs(folder: ExperimentFolder, asked: Asked, display: Display, told: T
         runs = asked.plan(folder.runs() if folder.begun else ())
         folder.write_plan(experiment, asked.text, runs)
         wanted = frozenset(asked.wanted(runs))
-        again = _taken_up_again(folder, runs, wanted) if asked.retry_failed else frozenset()
+        if asked.retry_failed:
+            _take_up_again(folder, runs, wanted)
+        again = wanted if asked.retry_failed else frozenset()
         clock = SystemClock()
         book = RunBook(experiment, folder, runs, wanted, versions_of(experiment, asked.text.encode()), clock)
         job = _Job(experiment, folder, place, runs, wanted, again, told)
@@ -166,11 +168,19 @@ def _make_on_hosts(
         with _taken_down(groups, run_store, display, keep=keep):
             run_store.up()
             with closing(run_store.open()) as store:
+                hosts = tuple(host for group in groups.values() for host in group.up())
                 submitted = submit_runs(
-                    store, job.experiment, job.folder, job.place, job.runs, job.wanted, clock, again=job.again
+                    store,
+                    job.experiment,
+                    job.folder,
+                    job.place,
+                    job.runs,
+                    job.wanted,
+                    clock,
+                    again=job.again,
+                    forget=lambda runs: forget_runs(job.folder, runs, groups, hosts),
                 )
                 give_back(store, submitted, clock)
-                hosts = tuple(host for group in groups.values() for host in group.up())
                 for group in groups.values():
                     group.start_workers(run_store.file, job.experiment.name)
                 book.raised(groups, hosts)
@@ -220,14 +230,11 @@ def _make_alone(job: _Job, book: RunBook, groups: dict[str, Hosts], display: Dis
     return run_alone(job.experiment, job.folder, job.place, job.runs, job.wanted, book, display, clock, again=job.again)
 
 
-def _taken_up_again(folder: ExperimentFolder, runs: Sequence[Run], wanted: Collection[int]) -> frozenset[int]:
+def _take_up_again(folder: ExperimentFolder, runs: Sequence[Run], wanted: Collection[int]) -> None:
     """Runs that failed for good lose their manifests, which stay under another name."""
-    found = set()
     for run in runs:
         if run.number in wanted and folder.is_finished(run) and not folder.manifest(run).ok:
             folder.reopen(run)
-            found.add(run.number)
-    return frozenset(found)
 
 
 def _table(folder: ExperimentFolder, experiment: Experiment, book: RunBook, display: Display) -> Path | None:

@@ -13,7 +13,7 @@ from ergates.clock import Clock
 from ergates.cluster.task_state import TaskState
 from ergates.conductor.experiment_folder import STANDING, ExperimentFolder
 from ergates.conductor.run_manifest import manifest_of
-from ergates.conductor.standing import FailedRun, Standing, estimated_left_ns, names_of, run_name
+from ergates.conductor.standing import FailedRun, Standing, estimated_left_ns, run_name
 from ergates.conductor.submission import earlier_attempts
 from ergates.conductor.watching import EndedRun, Watch
 from ergates.errors import ErgatesError
@@ -81,7 +81,8 @@ class RunBook:
                 manifest = self._gathered(run, each)
                 self._folder.finish(run, manifest)
                 if len(manifest.members) == sum(role.count for role in role_seats(self._experiment, run.point)):
-                    self._forget(run)
+                    with suppress(ErgatesError):  # whoever takes the hosts down says what is left there
+                        forget_runs(self._folder, [run], self._groups, self._hosts)
                 self._open.discard(run.number)
                 self._ended_now += 1
                 self._note(run, manifest)
@@ -130,13 +131,6 @@ class RunBook:
                 with suppress(ErgatesError):
                     self._groups[group].gather(host, relative, folder)
 
-    def _forget(self, run: Run) -> None:
-        """What was gathered and has its manifest here is deleted where it came from."""
-        relative = os.path.relpath(self._folder.run_folder(run), self._folder.path)
-        for host in self._hosts:
-            with suppress(ErgatesError):  # whoever takes the host down says what is left there
-                self._groups[host.group].forget(host, [relative])
-
     def _note(self, run: Run, manifest: Manifest) -> None:
         if not manifest.ok:
             self._failed.append(FailedRun(number=run.number, name=run_name(run), problem=manifest.problem))
@@ -145,7 +139,7 @@ class RunBook:
 
     def now_running(self, numbers: Iterable[int]) -> None:
         """What the store says is under way."""
-        self._running = names_of(self._open & set(numbers), tuple(self._runs.values()))
+        self._running = tuple(run_name(self._runs[number]) for number in sorted(self._open.intersection(numbers)))
 
     def standing(self) -> Standing:
         elapsed = self._clock.now_ns() - self._began_ns
@@ -172,3 +166,22 @@ class RunBook:
 def take_in_new(book: RunBook, watch: Watch, *, all_of_them: bool = False) -> list[tuple[Run, Manifest]]:
     """One look at the store."""
     return book.take_in(watch.ended(book.open_runs, all_of_them=all_of_them))
+
+
+def forget_runs(
+    folder: ExperimentFolder, runs: Iterable[Run], groups: Mapping[str, Hosts], hosts: Iterable[ExperimentHost]
+) -> None:
+    """Every host deletes what it has of these runs: it was gathered, or no store knows it and it would be taken for what is new.
+
+    Raises:
+        ErgatesError: a host could not; the others did.
+    """
+    folders = [str(folder.run_folder(run).relative_to(folder.path)) for run in runs]
+    failed = []
+    for host in hosts:
+        try:
+            groups[host.group].forget(host, folders)
+        except ErgatesError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]

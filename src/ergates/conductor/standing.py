@@ -5,8 +5,6 @@ Whoever conducts writes it into the folder after each change; `erg experiment st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from msgspec import Struct
 
 from ergates.experiment.layout import shown_value
@@ -71,9 +69,3 @@ def estimated_left_ns(ended_now: int, elapsed_ns: int, left: int) -> Nanoseconds
 def run_name(run: Run) -> str:
     """`policy=darc load=0.5 #2`, as messages name it."""
     return " ".join([*(f"{name}={shown_value(value)}" for name, value in run.point), f"#{run.repetition}"])
-
-
-def names_of(numbers: Iterable[int], runs: Sequence[Run]) -> tuple[str, ...]:
-    """Of runs by their numbers."""
-    wanted = set(numbers)
-    return tuple(run_name(run) for run in runs if run.number in wanted)

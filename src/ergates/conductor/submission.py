@@ -8,7 +8,7 @@ any worker sees it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,7 @@ def submit_runs(
     clock: Clock,
     *,
     again: Collection[int] = (),
+    forget: Callable[[Collection[Run]], None] = lambda _: None,
 ) -> JobId:
     """The job in which these runs are made; to be called while no worker of the experiment lives.
 
@@ -58,7 +59,8 @@ def submit_runs(
         runs: all that were planned, by their numbers.
         wanted: numbers of those that are asked for now.
         clock: of this process.
-        again: numbers of those that failed for good and are to be tried again.
+        again: numbers of those that are to be tried again if they failed for good, as far as they have no manifest.
+        forget: has hosts delete what they have of runs of which no store knows.
 
     Raises:
         StoreError: the store does not take it.
@@ -72,6 +74,7 @@ def submit_runs(
     unfinished = [run for run in runs if run.number in wanted and not folder.is_finished(run)]
     if not any(status.key == key for status in known):
         set_attempts_aside(folder, unfinished)
+        forget(unfinished)
     spec = JobSpec(
         key=key,
         name=experiment.name,

@@ -105,13 +105,22 @@ def test_attempts_of_a_store_that_is_lost_are_set_aside(store: SqliteStore, fold
     attempt = folder.run_folder(RUNS[0]) / "attempt-1"
     (attempt / "0-main").mkdir(parents=True)
     (attempt / "0-main" / "stdout").write_text("half")
-    submitted(store, folder, 1, 2)
-    assert not attempt.exists()
+    forgotten: list[int] = []
+
+    def submit() -> None:
+        place = Place(folder=folder.path, here=Path("/nowhere"))
+        submit_runs(
+            store, EXPERIMENT, folder, place, RUNS, (1, 2), CLOCK,
+            forget=lambda runs: forgotten.extend(run.number for run in runs),
+        )  # fmt: skip
+
+    submit()
+    assert not attempt.exists() and forgotten == [1, 2]
     assert (folder.run_folder(RUNS[0]) / "earlier-1" / "0-main" / "stdout").read_text() == "half"
     assert earlier_attempts(folder, RUNS[0]) == ("earlier-1: cut off",)
     attempt.mkdir()
-    submitted(store, folder, 1, 2)
-    assert attempt.exists(), "this store knows it"
+    submit()
+    assert attempt.exists() and forgotten == [1, 2], "this store knows it"
 
 
 def test_ended_runs_are_told_once_and_only_when_they_are_not_tried_again(
