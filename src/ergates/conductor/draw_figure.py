@@ -36,6 +36,8 @@ _GAP_LEAST = 0.06
 _ASIDE = 0.008
 """The same, between two lines."""
 _DOTS_MOST = 30
+_NARROW = 8
+"""Below this factor between its ends a logarithmic axis has the ticks of a linear one."""
 _GROUP_WIDTH = 0.8
 """Of the distance of two places, what the bars of one place take."""
 
@@ -142,7 +144,7 @@ def _line(axes: Axes, series: Series, drawing: Drawing, numbers: Sequence[int]) 
         x,
         [mark.y for mark in series.marks],
         yerr=_around(series),
-        label=series.label,
+        label=_legend_text(series.label),
         color=colour,
         marker=marker,
         markersize=5,
@@ -171,7 +173,7 @@ def _steps(axes: Axes, series: Series) -> None:
         [values[0], *values],
         [0.0, *shares],
         where="post",
-        label=series.label,
+        label=_legend_text(series.label),
         color=COLOURS[series.number % len(COLOURS)],
         linestyle=_DASHES[series.number % len(_DASHES)],
         linewidth=1.6,
@@ -190,7 +192,7 @@ def _grouped(axes: Axes, series: Series, places: Sequence[Value], numbers: Seque
             positions=x,
             widths=width * 0.8,
             patch_artist=True,
-            label=series.label,
+            label=_legend_text(series.label),
             manage_ticks=False,
             medianprops={"color": "black", "linewidth": 1.4},
             boxprops={"facecolor": colour, "alpha": 0.75},
@@ -204,7 +206,7 @@ def _grouped(axes: Axes, series: Series, places: Sequence[Value], numbers: Seque
         [mark.y for mark in series.marks],
         width * 0.92,
         yerr=_around(series),
-        label=series.label,
+        label=_legend_text(series.label),
         color=colour,
         alpha=0.85,
         hatch=HATCHES[series.number % len(HATCHES)],
@@ -217,10 +219,12 @@ def _grouped(axes: Axes, series: Series, places: Sequence[Value], numbers: Seque
 
 def _heights(axes: Axes, drawing: Drawing) -> None:
     """Plain numbers; the axis starts at 0 where that costs at most half of the room: less would make differences look large."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if drawing.log_y:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+        low, high = axes.get_ylim()
+        within = high / low < _NARROW  # three ticks or fewer would say nothing
+        axes.yaxis.set_major_locator(MaxNLocator(6) if within else LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
     if drawing.shape in ("line", "box") and not drawing.log_y:
@@ -267,13 +271,18 @@ def _legend_columns(drawing: Drawing) -> int:
     return max(1, math.ceil(len(labels) / _LEGEND_ROWS))
 
 
+def _legend_text(label: str) -> str:
+    """What matplotlib shows: a label that is empty or begins with `_` it would leave out."""
+    return f" {label}" if label.startswith("_") else label or "''"
+
+
 def _legend(figure: Figure, panels: Sequence[Axes], drawing: Drawing) -> None:
     """One for all panels, outside of them, in the order of the file."""
     shown: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             shown.setdefault(label, handle)
-    order = {series.label: series.number for panel in drawing.panels for series in panel.series}
+    order = {_legend_text(series.label): series.number for panel in drawing.panels for series in panel.series}
     labels = sorted(shown, key=lambda label: order.get(label, 0))
     if len(labels) > 1:
         figure.legend(

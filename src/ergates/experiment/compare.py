@@ -138,7 +138,6 @@ def _at_point(subject: _Subject) -> Finding:
         p=p_value(statistic, new, old, seed, paired=paired),
         p_least=least,
         verdict="too few to tell" if few else "not told apart",
-        note=f"{_few(min(len(new), len(old)), 1 - confidence, paired=paired)} could tell" if few else "",
     )
 
 
@@ -189,10 +188,11 @@ def _sum(counts: Sequence[int], rows: Sequence[Rows]) -> Sample:
 
 def _adjusted(findings: list[Finding]) -> list[Finding]:
     """With p adjusted for all of them, and the verdict that follows."""
+    family = sum(each.p_least is not None for each in findings)
     tested = [number for number, each in enumerate(findings) if each.verdict == "not told apart"]
     adjusted = dict(zip(tested, holm([findings[number].p for number in tested]), strict=True))
     return [
-        _judged(each, p_holm, len(tested)) if (p_holm := adjusted.get(number)) is not None else each
+        _with_need(_judged(each, p_holm, len(tested)) if (p_holm := adjusted.get(number)) is not None else each, family)
         for number, each in enumerate(findings)
     ]
 
@@ -209,16 +209,19 @@ def _judged(finding: Finding, p_holm: float, family: int) -> Finding:
         return structs.replace(finding, p_holm=p_holm, verdict=verdict)
     if finding.p_least * family < alpha or finding.points is not None:
         return structs.replace(finding, p_holm=p_holm)
+    return structs.replace(finding, p_holm=p_holm, verdict="too few to tell")
+
+
+def _with_need(finding: Finding, family: int) -> Finding:
+    """How many repetitions could tell, if each comparison of the family had as many."""
+    if finding.verdict != "too few to tell" or finding.points is not None:
+        return finding
     paired = finding.pairs is not None
     fewest = finding.pairs or min(finding.sample.repetitions, finding.baseline_sample.repetitions)
-    note = f"{_few(fewest, alpha / family, paired=paired)} could tell {family} comparisons at once"
-    return structs.replace(finding, p_holm=p_holm, verdict="too few to tell", note=note)
-
-
-def _few(repetitions: int, alpha: float, *, paired: bool) -> str:
-    noun = "pair" if paired else "repetition"
-    enough = repetitions_needed(alpha, paired=paired)
-    return f"{counted(repetitions, noun)}: too few to tell; {enough}{'' if paired else ' of each'}"
+    enough = repetitions_needed((1 - finding.confidence) / family, paired=paired)
+    have = counted(fewest, "pair" if paired else "repetition")
+    need = f"{enough}{'' if paired else ' of each'} could tell{f' {family} comparisons at once' if family > 1 else ''}"
+    return structs.replace(finding, note=f"{have}: too few to tell; {need}")
 
 
 def _why_nothing(finding: Finding) -> str:

@@ -164,6 +164,19 @@ def test_nothing_that_counts_is_drawn_as_such() -> None:
     assert [text.get_text() for text in picture.axes[0].texts] == ["no run that counts"]
 
 
+def test_every_line_is_in_the_legend_whatever_its_value() -> None:
+    figure = draw(drawn(TAIL, axes={**AXES, "policy": ("", "_new", "old")}))
+    assert [text.get_text().strip() for text in figure.legends[0].get_texts()] == ["''", "_new", "old"]
+
+
+def test_a_logarithmic_axis_of_less_than_a_decade_has_ticks() -> None:
+    figure = draw(drawn(structs.replace(TAIL, log_y=True)))  # from 90 to 110
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    low, high = axes.get_ylim()
+    assert len([tick for tick in axes.get_yticks() if low <= tick <= high]) >= 3
+
+
 def test_the_same_numbers_give_the_same_file() -> None:
     for kind in ("png", "svg", "pdf"):
         assert figure_bytes(drawn(TAIL), kind) == figure_bytes(drawn(TAIL), kind)

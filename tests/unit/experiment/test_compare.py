@@ -69,6 +69,7 @@ def test_many_comparisons_at_once_need_more_repetitions() -> None:
     assert {finding.verdict for finding in at_points} == {"too few to tell"}
     assert at_points[0].note == "5 repetitions: too few to tell; 6 of each could tell 7 comparisons at once"
     assert (overall.points, overall.verdict) == (7, "better")
+    assert found(3, axes=axes)[1].note == "3 repetitions: too few to tell; 6 of each could tell 7 comparisons at once"
     assert "over all 7 points" in overall.words
     assert "p < 0.001, 35 repetitions" in overall.words
 
