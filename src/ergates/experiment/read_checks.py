@@ -136,6 +136,7 @@ def _check_templates(experiment: Experiment, problems: Problems) -> None:
         path = path_of(program, problems)
         shown = f"[{'.'.join(map(str, path))}]"
         check(check_command, program.command, (*path, "command"), f"{shown} command")
+        _check_one_word(experiment, program, problems)
         check(check_text, program.cwd, (*path, "cwd"), f"{shown} cwd")
         for name, value in program.env:
             check(check_text, value, (*path, "env", name), f"{shown} env {name}")
@@ -145,6 +146,19 @@ def _check_templates(experiment: Experiment, problems: Problems) -> None:
             check(check_text, pattern, (*path, "gather", index), f"{shown} gather")
     for measure in experiment.measures:
         check(check_text, measure.file, ("measure", measure.name, "file"), f"[measure.{measure.name}] file")
+
+
+def _check_one_word(experiment: Experiment, program: Program, problems: Problems) -> None:
+    """A command that is nothing but an axis is one word, so that `sleep 1` would be looked for as a program of that name."""
+    name = program.command.strip()[1:-1]
+    values = next((axis.values for axis in experiment.sweep if axis.name == name), ())
+    lines = [shown_value(value) for value in values if len(shown_value(value).split()) > 1]
+    if lines and program.command.strip() == f"{{{name}}}":
+        problems.add(
+            (*path_of(program, problems), "command"),
+            f"{program.command}: a value is one word, so {lines[0]!r} would be the name of a program",
+            expected=f'command = "sh -c {program.command}"',
+        )
 
 
 def path_of(program: Program, problems: Problems) -> Path:

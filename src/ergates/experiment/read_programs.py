@@ -15,6 +15,8 @@ from ergates.units import Nanoseconds
 
 ONLY_PROGRAM = "program"
 """Name of the one that `[program]` means."""
+_OUTPUT_ONLY = ("stdout",)
+"""Patterns that keep no file but the output, which is always kept."""
 _SIGNALS = {each.name.removeprefix("SIG"): each.value for each in signal.Signals}
 
 
@@ -67,10 +69,16 @@ def _program(parent: Table, key: str, name: str, roles: Sequence[Role]) -> Progr
         success=_success(table),
         env=table.named_texts("env"),
         cwd=table.text("cwd"),
-        gather=table.texts("gather"),
+        gather=_gather(table),
     )
     table.end()
     return program
+
+
+def _gather(table: Table) -> tuple[str, ...]:
+    """An empty list means no file, though no list means all of them."""
+    patterns = table.texts("gather")
+    return _OUTPUT_ONLY if not patterns and "gather" in table else patterns
 
 
 def _role(table: Table, roles: Sequence[Role]) -> str:

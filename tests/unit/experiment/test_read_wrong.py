@@ -119,6 +119,7 @@ CASES = [
     (HEAD + "roles.r.count = 0", 2, "is 0", "1 or more"),
     (HEAD + '[hosts]\na = "local"\nb = "local"\n[roles.r]\ncount = 1', 5, "says not on which hosts", "a, b"),
     # programs
+    ('program = "{c}"\n[sweep]\nc = ["date", "sleep 1"]', 1, "{c}: a value is one word, so 'sleep 1' would be", "sh -c {c}"),
     ("[experiment]", None, "no program, so there is nothing to run", "[programs.NAME]"),
     ("[programs.p]\norder = 1", 1, "[programs.p] has no command", "command ="),
     ('program = " "', 1, "is empty", "a text"),
