@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ergates.cli.experiment_options import finished_experiment, folder_option
-from ergates.cli.options import examples, local_options
+from ergates.cli.options import examples
 from ergates.cli.terminal import width_of
 
 
@@ -25,14 +25,13 @@ from ergates.cli.terminal import width_of
 @click.option("--axis", default="", metavar="NAME", help="Compare the values of another axis.")
 @click.option("--baseline", metavar="VALUE", help="Of that axis; the others are compared with it.")
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="Only this one; may be said again.")
-@local_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
 def command(
     file: Path,
     folder: Path | None,
     axis: str,
     baseline: str | None,
     measures: tuple[str, ...],
-    state_dir: str | None,
     as_json: bool,
 ) -> None:
     """Each value of an axis against the baseline: ratio, interval, significance.
@@ -41,7 +40,6 @@ def command(
     repetitions are compared; runs that failed are named and are in no figure. What is computed and how is in
     docs/measuring.md. The findings are written to comparison.json in the folder.
     """
-    del state_dir  # every command has it; an experiment has a folder of its own
     from ergates.cli.comparison_lines import comparison_lines, failed_lines, foot_lines
     from ergates.conductor.comparison_file import comparison_json, write_comparison
     from ergates.conductor.find_folder import find_folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ergates.cli.experiment_options import finished_experiment, folder_option
-from ergates.cli.options import examples, local_options
+from ergates.cli.options import examples
 from ergates.cli.terminal import width_of
 
 
@@ -21,15 +21,14 @@ from ergates.cli.terminal import width_of
 )
 @finished_experiment
 @folder_option
-@local_options
-def command(file: Path, folder: Path | None, state_dir: str | None, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
+def command(file: Path, folder: Path | None, as_json: bool) -> None:
     """Compute the table of the finished runs again.
 
     FILE is the experiment's file, or the folder of its runs. Every measure is read anew from the files of every finished run, so
     that a measure that was forgotten, or was wrong, costs no run: edit [measure] and gather. table.csv (and table.parquet, where
     pyarrow is installed) has one row a run; a run that failed, or whose measure cannot be read, is named there with ok=false.
     """
-    del state_dir
     from ergates.cli.comparison_lines import failed_lines
     from ergates.cli.json_output import print_json
     from ergates.cli.wording import count, plural

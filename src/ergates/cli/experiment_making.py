@@ -40,6 +40,10 @@ def make(folder: ExperimentFolder, asked: Asked, *, as_json: bool, quiet: bool) 
             hint = f"; {_how_on(folder)}" if folder.begun else ""
             click.echo(f"erg: interrupted before the runs began{hint}", err=True)
             return INTERRUPTED
+        except OSError as error:
+            if error.filename is not None or error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(folder)) from error  # the disk is full
     if as_json:
         _print_json(folder, ending)
     elif not quiet or ending.standing.failed:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ergates.cli.experiment_options import finished_experiment, folder_option
-from ergates.cli.options import examples, local_options
+from ergates.cli.options import examples
 
 
 @click.command(
@@ -32,14 +32,13 @@ from ergates.cli.options import examples, local_options
     show_default="png and svg",
     help="May be said again.",
 )
-@local_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
 def command(
     file: Path,
     folder: Path | None,
     names: tuple[str, ...],
     to: Path | None,
     formats: tuple[str, ...],
-    state_dir: str | None,
     as_json: bool,
 ) -> None:
     """Draw the figures of the file.
@@ -48,7 +47,6 @@ def command(
     most values, a line for each value of the next axis. A figure says what its points and whiskers are, and how many runs it
     leaves out.
     """
-    del state_dir
     from ergates.cli.json_output import print_json
     from ergates.conductor.draw_figure import check_matplotlib
     from ergates.conductor.figure_files import write_figures

@@ -35,6 +35,9 @@ def command(place: Path, folder: Path | None, retry_failed: bool, keep_hosts: bo
 
     found = named_folder(place, folder)
     experiment = found.experiment()
+    if place.is_file() and place.read_text(errors="surrogateescape") != kept_text(found):
+        again = f"erg experiment run {place}"
+        click.echo(f"erg: {place} has changed since; what was planned is made, `{again}` adds what is new", err=True)
     return make(
         found,
         Asked(

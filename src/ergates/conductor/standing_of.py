@@ -24,7 +24,8 @@ def named_folder(place: Path, folder: Path | None = None) -> ExperimentFolder:
     path = Path(os.path.abspath(folder or (place if place.is_dir() else folder_of(place))))
     found = ExperimentFolder(path)
     if not found.begun:
-        raise UsageError(f"{place}: no runs were planned in {path}\n  hint: erg experiment run {place}")
+        file = "FILE.toml" if place.is_dir() else place
+        raise UsageError(f"{place}: no runs were planned in {path}\n  hint: erg experiment run {file}")
     return found
 
 
