@@ -99,7 +99,9 @@ def _make_runs(folder: ExperimentFolder, asked: Asked, display: Display, told: T
             _take_up_again(folder, runs, wanted)
         again = wanted if asked.retry_failed else frozenset()
         clock = SystemClock()
-        book = RunBook(experiment, folder, runs, wanted, versions_of(experiment, asked.text.encode()), clock)
+        book = RunBook(
+            experiment, folder, runs, wanted, versions_of(experiment, asked.text.encode(), folder.path), clock
+        )
         job = _Job(experiment, folder, place, runs, wanted, again, told)
         why: Why = "finished"
         try:

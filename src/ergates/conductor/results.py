@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from ergates.conductor.experiment_folder import ExperimentFolder
 from ergates.drivers.whole_file import write_whole
 from ergates.errors import ErgatesError, InputError, UsageError
@@ -94,7 +96,13 @@ def measured_runs(folder: ExperimentFolder, experiment: Experiment) -> Iterator[
     """Every finished run with what was read of it, in the order of the plan."""
     for run in folder.runs():
         if folder.is_finished(run):
-            yield _measured(folder.run_folder(run), folder.manifest(run), experiment)
+            found = _measured(folder.run_folder(run), folder.manifest(run), experiment)
+            yield replace(found, manifest=_without_facts(found.manifest))
+
+
+def _without_facts(manifest: Manifest) -> Manifest:
+    """Tables of many thousand runs are made at once, and need to know where they ran only."""
+    return replace(manifest, members=tuple(replace(each, facts={}, programs=()) for each in manifest.members))
 
 
 def _measured(run_folder: Path, manifest: Manifest, experiment: Experiment) -> Measured:
