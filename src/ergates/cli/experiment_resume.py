@@ -30,8 +30,8 @@ def command(place: Path, folder: Path | None, retry_failed: bool, keep_hosts: bo
     is finished. `erg experiment run FILE` does the same, and adds what is new in the file.
     """
     from ergates.cli.experiment_making import make
+    from ergates.conductor.find_folder import named_folder
     from ergates.conductor.make_runs import Asked, kept_text
-    from ergates.conductor.standing_of import named_folder
 
     found = named_folder(place, folder)
     experiment = found.experiment()

@@ -21,19 +21,25 @@ def command(place: Path, folder: Path | None, as_json: bool) -> int:
     """
     from ergates.cli.experiment_display import standing_line
     from ergates.cli.experiment_making import shown_path
-    from ergates.conductor.standing_of import named_folder, standing_of
+    from ergates.conductor.find_folder import named_folder
+    from ergates.conductor.standing_of import standing_of
+    from ergates.drivers.hosts.local_workers import Place, left_running
 
     found = named_folder(place, folder)
     standing, conductor = standing_of(found), found.conductor()
+    left = 0 if conductor is not None else left_running(Place(folder=found.path, here=found.path))
     if as_json:
         from ergates.cli.json_output import plain, print_json
 
-        print_json({**plain(standing), "waiting": standing.waiting, "folder": str(found.path), "conductor": conductor})
+        shown = {**plain(standing), "waiting": standing.waiting, "folder": str(found.path), "conductor": conductor}
+        print_json({**shown, "left_running": left})
     else:
         click.echo(f"{standing.name}: {standing_line(standing)}")
         for failed in standing.failed:
             click.echo(f"  failed: run {failed.number} ({failed.name}): {failed.problem}")
         click.echo(f"  {_state(standing.ended < standing.total, conductor)}; runs in {shown_path(found.path / 'runs')}")
+        if left:
+            click.echo(f"  processes of it that still run here: {left}; erg experiment resume ends them")
     return 0 if standing.finished == standing.total else 1
 
 

@@ -24,11 +24,10 @@ from ergates.drivers.stores.sqlite import SqliteStore
 from ergates.drivers.stores.state_dir import make_state_dir
 from ergates.experiment.host import (
     ADDRESS_VARIABLE,
-    EXPERIMENT_LABEL,
-    GROUP_LABEL,
     HOST_LABEL,
     HOST_VARIABLE,
     WHOLE_HOST,
+    worker_labels,
 )
 from ergates.experiment.run import Run
 from ergates.experiment.spec import Experiment
@@ -86,13 +85,12 @@ def _settings(experiment: Experiment, state_dir: str) -> RunSettings:
     """One run at a time, unless the group says that there are more hosts of it."""
     role = experiment.roles[0]
     group = next(group for group in experiment.hosts if group.name == role.group)
-    labels = {EXPERIMENT_LABEL: experiment.name, HOST_LABEL: group.name, GROUP_LABEL: group.name}
     return RunSettings(
         jobs=group.count,
         cpus_milli=group.cpus_milli,
         memory_bytes=group.memory_bytes,
         resources=(NamedResource(name=WHOLE_HOST, amount=group.count),),
-        node_labels=labels,
+        node_labels=worker_labels(experiment.name, group.name, group.name),
         state_dir=state_dir,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from msgspec import Struct
@@ -25,45 +26,54 @@ class Found(Struct, frozen=True, kw_only=True):
     source: str
 
 
-def find_folder(path: Path, folder: Path | None = None) -> Found:
-    """The runs of an experiment, and what is to be read of them.
+def named_folder(place: Path, folder: Path | None = None) -> ExperimentFolder:
+    """Of what people give: the file of an experiment, or the folder of its runs. The file is not read.
 
     Args:
-        path: the file, or the folder of its runs. The file of a folder is the one beside it from which the folder has its name.
+        place: the file, or the folder.
         folder: where the runs of the file lie, when not beside it.
 
     Raises:
-        UsageError: neither is there, no runs were planned, or they are of another experiment.
+        UsageError: there is no such experiment, or none of its runs were planned.
+    """
+    if place.is_dir() and folder is not None and folder.absolute() != place.absolute():
+        raise UsageError(f"{place} and --folder {folder}: name one folder, or the file and its folder")
+    if not place.exists() and folder is None and not folder_of(place).exists():
+        raise UsageError(f"{place}: no such file or folder\n  expected: FILE.toml or the folder of its runs")
+    path = Path(os.path.abspath(folder or (place if place.is_dir() else folder_of(place))))
+    found = ExperimentFolder(path)
+    if not found.begun:
+        file = "FILE.toml" if place.is_dir() else place
+        raise UsageError(f"{place}: no runs were planned in {path}\n  hint: erg experiment run {file}")
+    return found
+
+
+def find_folder(place: Path, folder: Path | None = None) -> Found:
+    """The runs of an experiment, and what is to be read of them.
+
+    Args:
+        place: the file, or the folder; its file is the one beside it from which it has its name.
+        folder: where the runs of the file lie, when not beside it.
+
+    Raises:
+        UsageError: as `named_folder`; or there are runs of another experiment.
         InputError: the file cannot be read.
     """
-    if path.is_dir():
-        return _of_folder(path, folder)
-    if not path.exists():
-        hint = f"\n  hint: its runs are in {folder_of(path)}" if folder_of(path).is_dir() else ""
-        raise UsageError(f"{path}: no such file or folder\n  expected: FILE.toml or the folder of its runs{hint}")
-    experiment = read_experiment(path)
-    found = ExperimentFolder(Path.absolute(folder) if folder else folder_of(path))
-    _check_same(experiment, found, path)
-    return Found(folder=found, experiment=experiment, source=str(path))
-
-
-def _of_folder(path: Path, folder: Path | None) -> Found:
-    if folder is not None and folder.absolute() != path.absolute():
-        raise UsageError(f"{path} and --folder {folder}: name one folder, or the file and its folder")
-    found = ExperimentFolder(path.absolute())
+    found = named_folder(place, folder)
     planned = found.experiment()
-    beside = found.path.parent / f"{found.path.name.removesuffix(FOLDER_SUFFIX)}.toml"
-    if found.path.name.endswith(FOLDER_SUFFIX) and beside.is_file():
-        experiment = read_experiment(beside)
+    file = place if place.is_file() else _beside(found.path)
+    if file is not None:
+        experiment = read_experiment(file)
         if experiment.name == planned.name:
-            return Found(folder=found, experiment=experiment, source=str(beside))
-    return Found(folder=found, experiment=planned, source=str(path))
+            return Found(folder=found, experiment=experiment, source=str(file))
+        if file == place:
+            raise UsageError(
+                f"{found} holds runs of {planned.name!r}, {file} is {experiment.name!r}"
+                "\n  hint: --folder names the folder of its runs"
+            )
+    return Found(folder=found, experiment=planned, source=str(found.path))
 
 
-def _check_same(experiment: Experiment, folder: ExperimentFolder, path: Path) -> None:
-    planned = folder.experiment().name
-    if planned != experiment.name:
-        raise UsageError(
-            f"{folder} holds runs of {planned!r}, {path} is {experiment.name!r}"
-            "\n  hint: --folder names the folder of its runs"
-        )
+def _beside(folder: Path) -> Path | None:
+    file = folder.parent / f"{folder.name.removesuffix(FOLDER_SUFFIX)}.toml"
+    return file if folder.name.endswith(FOLDER_SUFFIX) and file.is_file() else None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ergates.errors import UsageError
+from ergates.experiment.plan import same_run
 from ergates.experiment.run import Run
 from ergates.experiment.spec import Experiment
 
@@ -23,8 +24,8 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 def wanted_numbers(runs: Sequence[Run], asked: Iterable[Run]) -> tuple[int, ...]:
     """Numbers of the runs that are asked for now, whatever numbers they have there."""
-    same = {_same(run) for run in asked}
-    return tuple(run.number for run in runs if _same(run) in same)
+    same = {same_run(run.point, run.repetition) for run in asked}
+    return tuple(run.number for run in runs if same_run(run.point, run.repetition) in same)
 
 
 def refuse_other(
@@ -43,8 +44,8 @@ def refuse_other(
         UsageError: it is another experiment, and how it differs.
     """
     found = list(differences(before, after))
-    still = {_same(run) for run in plan}
-    gone = [run for run in planned if _same(run) not in still]
+    still = {same_run(run.point, run.repetition) for run in plan}
+    gone = [run for run in planned if same_run(run.point, run.repetition) not in still]
     if gone and not found:
         shown = " ".join(f"{name}={value}" for name, value in gone[0].point)
         found.append(
@@ -105,8 +106,3 @@ def _by_name(things: tuple[Any, ...]) -> dict[str, Any]:
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else _encode(value).decode()
     return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def _same(run: Run) -> bytes:
-    """Equal for runs that are one: 1, 1.0 and true are different values."""
-    return _encode((dict(run.point), run.repetition))

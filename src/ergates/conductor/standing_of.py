@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import msgspec
 from msgspec.structs import replace
 
-from ergates.conductor.experiment_folder import STANDING, ExperimentFolder, folder_of
+from ergates.conductor.experiment_folder import STANDING, ExperimentFolder
 from ergates.conductor.standing import FailedRun, Standing, run_name
-from ergates.errors import UsageError
-
-
-def named_folder(place: Path, folder: Path | None = None) -> ExperimentFolder:
-    """Of what people give: the file of an experiment, or the folder of its runs.
-
-    Raises:
-        UsageError: there is no such experiment, or none of its runs were planned.
-    """
-    if not place.exists() and folder is None and not folder_of(place).exists():
-        raise UsageError(f"{place}: no such file or folder\n  expected: FILE.toml or the folder of its runs")
-    path = Path(os.path.abspath(folder or (place if place.is_dir() else folder_of(place))))
-    found = ExperimentFolder(path)
-    if not found.begun:
-        file = "FILE.toml" if place.is_dir() else place
-        raise UsageError(f"{place}: no runs were planned in {path}\n  hint: erg experiment run {file}")
-    return found
 
 
 def standing_of(folder: ExperimentFolder) -> Standing:

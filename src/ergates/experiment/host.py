@@ -31,6 +31,11 @@ class ExperimentHost(Struct, frozen=True, kw_only=True):
     simulated: bool = False
 
 
+def worker_labels(experiment: str, group: str, host: str) -> dict[str, str]:
+    """Of the worker of one host: name of the experiment, of the group, of the host."""
+    return {EXPERIMENT_LABEL: experiment, GROUP_LABEL: group, HOST_LABEL: host}
+
+
 class Hosts(Protocol):
     """One group of hosts. Every call may be repeated, by another process too: what was there already is taken over or cleared."""
 

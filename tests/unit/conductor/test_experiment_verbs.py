@@ -94,7 +94,7 @@ def test_compare_of_another_axis(file: Path) -> None:
         (("compare", "{file}", "--measure", "p98"), "no measure 'p98'\n  hint: did you mean p99?"),
         (("plot", "{file}", "--figure", "tial"), "no figure 'tial'\n  hint: did you mean tail?"),
         (("gather", "nowhere.toml"), "nowhere.toml: no such file or folder"),
-        (("gather", "{file}", "--folder", "/"), "no runs were planned here"),
+        (("gather", "{file}", "--folder", "/"), "no runs were planned in "),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(

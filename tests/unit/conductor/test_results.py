@@ -217,9 +217,9 @@ def test_a_folder_that_was_moved_is_read_as_it_was_planned(file: Path, tmp_path:
 def test_what_is_no_experiment_is_said(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file or folder"):
         find_folder(tmp_path / "nothing.toml")
-    with pytest.raises(UsageError, match="no runs were planned here"):
+    with pytest.raises(UsageError, match="no runs were planned in "):
         find_folder(file)
-    with pytest.raises(UsageError, match="no runs were planned here"):
+    with pytest.raises(UsageError, match="no runs were planned in "):
         find_folder(tmp_path)
     finished(file, made)
     other = tmp_path / "other.toml"

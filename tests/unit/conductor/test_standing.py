@@ -9,8 +9,9 @@ import pytest
 
 from ergates.cli.experiment_display import standing_line
 from ergates.conductor.experiment_folder import STANDING, ExperimentFolder, folder_of, set_aside
+from ergates.conductor.find_folder import named_folder
 from ergates.conductor.standing import FailedRun, Standing, estimated_left_ns
-from ergates.conductor.standing_of import named_folder, standing_of
+from ergates.conductor.standing_of import standing_of
 from ergates.errors import UsageError
 from ergates.experiment.plan import plan_runs
 from ergates.experiment.read_experiment import parse_experiment

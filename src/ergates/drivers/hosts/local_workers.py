@@ -22,12 +22,10 @@ from ergates.drivers.launchers.leftovers import clean_leftovers
 from ergates.errors import ErgatesError, UsageError
 from ergates.experiment.host import (
     ADDRESS_VARIABLE,
-    EXPERIMENT_LABEL,
-    GROUP_LABEL,
-    HOST_LABEL,
     HOST_VARIABLE,
     WHOLE_HOST,
     ExperimentHost,
+    worker_labels,
 )
 from ergates.experiment.spec import HostGroup
 
@@ -124,7 +122,7 @@ class LocalWorkers:
             )
 
     def _command(self, host: ExperimentHost, store_file: Path, experiment: str, log: Path) -> list[str]:
-        labels = {EXPERIMENT_LABEL: experiment, HOST_LABEL: host.name, GROUP_LABEL: host.group}
+        labels = worker_labels(experiment, host.group, host.name)
         command = [sys.executable, "-P", "-m", "ergates", "worker", "start", "--store", str(store_file)]
         command += [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
         command += ["--resource", f"{WHOLE_HOST}=1", "--state", str(self._place.worker_state), "--log", str(log), "-q"]
@@ -174,6 +172,11 @@ def end_leftovers(place: Place, *, spared: Iterable[int] = ()) -> int:
         seen |= left
     clean_leftovers(place.worker_state)
     return len(seen)
+
+
+def left_running(place: Place) -> int:
+    """How many processes carry the experiment's mark, of any attempt."""
+    return len(_marked(f"{MARK}={place.mark}".encode()) - {os.getpid()})
 
 
 def run_setup(
