@@ -19,11 +19,9 @@ from ergates.drivers.placers.slurm_records import format_time, parse_time
 from ergates.errors import UsageError
 from ergates.experiment.host import (
     ADDRESS_VARIABLE,
-    EXPERIMENT_LABEL,
-    GROUP_LABEL,
-    HOST_LABEL,
     HOST_VARIABLE,
     WHOLE_HOST,
+    worker_labels,
 )
 from ergates.experiment.spec import HostGroup
 from ergates.units import MIB, SECOND_NS, Nanoseconds
@@ -121,11 +119,11 @@ def _of_srun(name: str) -> bool:
 def worker_command(group: HostGroup, experiment: str, job: str, node: str, step: str, store_file: Path) -> list[str]:
     """The argument vector, `srun` included, that starts the worker of one node."""
     limit_s = NO_LIMIT_S if group.time_ns is None else max(1, group.time_ns // SECOND_NS)
-    labels = ((EXPERIMENT_LABEL, experiment), (GROUP_LABEL, group.name), (HOST_LABEL, node))
+    labels = worker_labels(experiment, group.name, node)
     return [
         *_step(job, node), f"--job-name={step}", "--export=ALL", "--",
         sys.executable, "-P", "-m", "ergates", "worker", "slurm", "join", f"--walltime={limit_s}", f"--store={store_file}", "--",
-        *(f"--label={name}={value}" for name, value in labels), f"--resource={WHOLE_HOST}=1",
+        *(f"--label={name}={value}" for name, value in labels.items()), f"--resource={WHOLE_HOST}=1",
         *([] if group.cpus_milli is None else [f"--cpus={group.cpus_milli / 1000:g}"]),
         *([] if group.memory_bytes is None else [f"--memory={group.memory_bytes}"]),
     ]  # fmt: skip

@@ -38,14 +38,12 @@ from ergates.drivers.stores.store_file import read_store_file
 from ergates.errors import ErgatesError, UsageError
 from ergates.experiment.host import (
     ADDRESS_VARIABLE,
-    EXPERIMENT_LABEL,
     FOLDER_VARIABLE,
-    GROUP_LABEL,
     HERE_VARIABLE,
-    HOST_LABEL,
     HOST_VARIABLE,
     WHOLE_HOST,
     ExperimentHost,
+    worker_labels,
 )
 from ergates.experiment.layout import FOLDER_SUFFIX
 from ergates.experiment.spec import HostGroup
@@ -250,12 +248,11 @@ class SshHosts:
         return [report for reports in done for report in reports]
 
     def _labelled(self, host: Host, experiment: str) -> Host:
-        ours = {EXPERIMENT_LABEL: experiment, GROUP_LABEL: self._group.name, HOST_LABEL: host.name}
         return replace(
             host,
             cpus_milli=self._group.cpus_milli or host.cpus_milli,
             memory_bytes=self._group.memory_bytes or host.memory_bytes,
-            labels={**host.labels, **ours},
+            labels=host.labels | worker_labels(experiment, self._group.name, host.name),
         )
 
     def _command(self, host: Host) -> list[str]:
