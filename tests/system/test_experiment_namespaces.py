@@ -36,6 +36,7 @@ def killed_in_the_middle(meet: Experiment, at_least: int) -> None:
     conductor = meet.start("run")
     eventually(lambda: meet.finished() >= at_least, f"{at_least} runs finished", conductor)
     assert len(meet.namespaces()) == 4
+    assert any("server.conf" in line for line in meet.marked().values()), "the store is known by its mark, too"
     assert meet.kill_everything(conductor) > 5
 
 
@@ -93,6 +94,7 @@ def test_only_the_conductor_is_killed_and_what_it_left_is_ended(meet: Experiment
     conductor.wait()
     workers = {pid for pid, line in meet.marked().items() if "worker start" in line}
     assert len(workers) >= 3
+    assert meet.status()["left_running"] >= 4, "the store, too"
     resumed = meet("resume")
     assert resumed.code == 0 and "ended what an earlier attempt left running" in resumed.err, resumed
     assert not workers & meet.marked().keys()

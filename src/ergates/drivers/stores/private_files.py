@@ -73,6 +73,7 @@ def configuration(folder: Path, settings: ServerSettings) -> str:
         "logfile": _quoted(folder / "server.log"),
         "aclfile": _quoted(folder / "users.acl"),
         "daemonize": "no",
+        "set-proc-title": "no",  # it would be written over the environment, which holds the mark of whose server this is
         "appendonly": "yes",
         "appendfsync": "everysec",
         "aof-use-rdb-preamble": "yes",
