@@ -120,6 +120,7 @@ class _ClusterWorker:
             log=self._log,
             trusted=self._settings.trusted,
             rhythm=self._rhythm(),
+            others=self._store,
         )
 
     def _rhythm(self) -> Rhythm:

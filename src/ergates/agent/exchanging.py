@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec.structs import replace
+
+from ergates.agent.copying import Copying, any_copies
 from ergates.agent.observer import AttemptObserver
 from ergates.agent.peers import Peers
 from ergates.agent.store_link import StoreLink
@@ -21,7 +24,7 @@ from ergates.cluster.task import JobId
 from ergates.errors import StoreError, StoreFullError, StoreUnavailableError
 from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.reaping import lost_commits
-from ergates.taskqueue.store import Commit, Exchanged, Exchanger, History, Lease, PastPeak, Reader, Want
+from ergates.taskqueue.store import Commit, Done, Exchanged, Exchanger, History, Lease, PastPeak, Reader, Want
 from ergates.units import SECOND_NS, Nanoseconds, format_duration
 
 COMMIT_DELAY_NS = 20_000_000
@@ -121,6 +124,8 @@ class Exchanging:
         load: how the node stands, for people; None where nobody asks.
         load_changed: whether that is worth telling before the next beat.
         peers: kept up to date where there are any.
+        copying: looks for attempts of others that this worker should run, too; None where there is only one node.
+        spare: whether it has room that nothing on offer could use.
     """
 
     def __init__(
@@ -139,11 +144,14 @@ class Exchanging:
         unfit: Callable[[], tuple[int, ...]],
         learned: Callable[[], list[PastPeak]],
         peers: Peers | None,
+        copying: Copying | None = None,
+        spare: Callable[[], bool] = lambda: False,
     ) -> None:
         self._worker, self._info, self._store, self._link, self._clock = worker, info, store, link, clock
         self._rhythm, self._jobs, self._observers = rhythm, tuple(jobs), tuple(observers)
         self._load, self._load_changed = load, load_changed
         self._unfit, self._learned, self._peers = unfit, learned, peers
+        self._copying, self._spare = copying, spare
         self._random = random.Random(f"{info.id}/backoff")
         self.specs: dict[JobId, JobSpec] = {}
         self._generation, self._fresh = 0, set[JobId]()  # the jobs whose specs were read from this server process
@@ -216,6 +224,12 @@ class Exchanging:
             self.reap(now)
         elif self._peers is not None and self._peers.due(now, idle=idle):
             self._link.ask(self._peers.ask, self._peers.heard, self._failed)
+        elif self._copying is not None and self._may_copy() and self._copying.due(now):
+            self._link.ask(self._copying.ask, self._copying.heard, self._failed)
+
+    def _may_copy(self) -> bool:
+        """Whether looking for attempts to copy makes sense now: there is room, and a job whose tasks may run twice."""
+        return bool(self.open_tasks) and any_copies(self.specs) and self._spare()
 
     def due_ns(self, *, idle: bool) -> int:
         """When `turn` has something to do, unless the store speaks first."""
@@ -224,10 +238,13 @@ class Exchanging:
         if not self.registered:
             return self._not_before_ns
         due_ns = self._exchange_due_ns(idle)
+        if self._copying is not None and self._may_copy():
+            due_ns = min(due_ns, self._copying.next_ns)
         return max(self._not_before_ns, due_ns if self.refused else min(due_ns, self._next_reap_ns))
 
     def _exchange_due_ns(self, idle: bool) -> int:
-        if self.wants or self._away_since_ns:  # who was away asks as soon as its pause is over
+        copies_wanted = self._copying is not None and self._copying.wants
+        if self.wants or copies_wanted or self._away_since_ns:  # who was away asks as soon as its pause is over
             return 0
         if self._outbox:
             return 0 if len(self._outbox) >= COMMIT_BATCH else self._oldest_ns + COMMIT_DELAY_NS
@@ -248,6 +265,7 @@ class Exchanging:
         """Commit and lease. The store must not be busy."""
         self._sent, self._outbox = self._outbox, []
         wants, self.wants = self.wants, ()
+        asked = wants if self._copying is None else (*wants, *self._copying.take_wants())
         self.look, self._last_ns = False, now
         commits = [ending.commit for ending in self._sent]
         load = None
@@ -257,7 +275,7 @@ class Exchanging:
 
         def call() -> tuple[Exchanged, dict[JobId, JobSpec]]:
             answer = self._store.exchange(
-                self._info.id, commits, wants, now, self._jobs, unfit=unfit, load=load, orders_seen=orders_seen
+                self._info.id, commits, asked, now, self._jobs, unfit=unfit, load=load, orders_seen=orders_seen
             )
             self._notice_generation(answer.leases)
             return answer, self._specs_of(needed | {lease.job for lease in answer.leases})
@@ -295,10 +313,14 @@ class Exchanging:
             leases = self._store.expired(now, self._info.boot_id)
             specs = self._specs_of({lease.job for lease in leases})
             if peaks:
-                self._store.remember_peaks(peaks)
+                self._store.remember_peaks(self._of_here(peaks))
             return leases, specs
 
         self._link.ask(call, lambda found: self._found_lost(found, now), self._failed)
+
+    def _of_here(self, peaks: Sequence[PastPeak]) -> list[PastPeak]:
+        """With the host they were seen on."""
+        return [replace(peak, host=self._info.host) for peak in peaks]
 
     def _found_lost(self, found: tuple[tuple[Lease, ...], dict[JobId, JobSpec]], asked_ns: int) -> None:
         self._heard()
@@ -349,7 +371,10 @@ class Exchanging:
         refused = set(answer.refused)
         for ending in sent:
             commit, lease = ending.commit, ending.lease
-            if lease is None or commit.attempt is None or (commit.job, commit.task, commit.fence) in refused:
+            was_refused = (commit.job, commit.task, commit.fence) in refused
+            if lease is not None and lease.copy_of_host and self._copying is not None:
+                self._copying.ended(won=isinstance(commit.verdict, Done) and not was_refused)
+            if lease is None or commit.attempt is None or was_refused:
                 continue
             for observer in self._observers:
                 observer.attempt_ended(lease, commit.attempt, commit.verdict, ending.result)
@@ -393,7 +418,7 @@ class Exchanging:
         if not self._link.close(timeout_s):
             return
         try:
-            self._store.remember_peaks(self._learned())
+            self._store.remember_peaks(self._of_here(self._learned()))
             self._store.leave(self._info.id, self._clock.now_ns())
         except (StoreFullError, StoreUnavailableError) as error:
             self._worker.store_is_away(f"left without a word: {error}")

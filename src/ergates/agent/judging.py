@@ -64,11 +64,15 @@ class Judging:
             info.capacity.cpus_milli,
             info.capacity.price_usd_micros_per_hour,
         )
+        reason = reason_of(ended, outcome, running.order, peak[0], lease.spec.time_limit_ns)
+        if lease.copy_of_host:
+            copy = f"a copy of the attempt on {lease.copy_of_host}, which ran longer than its like"
+            reason = f"{reason} ({copy})" if reason else copy
         attempt = attempt_of(
             ended,
             number=lease.attempt,
             outcome=outcome,
-            reason=reason_of(ended, outcome, running.order, peak[0], lease.spec.time_limit_ns),
+            reason=reason,
             worker=info.id,
             host=info.host,
             peak=peak,

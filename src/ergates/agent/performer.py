@@ -161,7 +161,7 @@ class Performer:
     def _on_started(self, event: Started) -> None:
         running = self.running.get(event.key)
         if running is not None:
-            running.started = True
+            running.started_ns = event.at_ns
             for observer in self._observers:
                 observer.attempt_started(running.lease, event.at_ns)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ergates.agent.observer import LiveOutput
@@ -28,11 +28,17 @@ class Running:
     start: StartAttempt
     kind: Kind
     slot: int
-    started: bool = False
+    started_ns: int = 0
+    """By the launcher's clock; 0 as long as it has not."""
     sampled_bytes: int = 0
     samples: int = 0
     frozen: bool = False
     order: Order | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether its first process runs."""
+        return self.started_ns > 0
 
     @property
     def holds(self) -> Choice:
@@ -94,6 +100,9 @@ class RunningAttempts:
 
     def _held_by_slot(self) -> Iterable[Choice]:
         return {(each.kind, each.slot): each.holds for each in self._attempts.values()}.values()
+
+    def __iter__(self) -> Iterator[Running]:
+        return iter(self._attempts.values())
 
     # --- what happened ------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from ergates.agent.copying import Copying, CopyStore
 from ergates.agent.exchanging import FAR, NEAR, Exchanging, Rhythm, Store
 from ergates.agent.judging import Judging
 from ergates.agent.observer import AttemptObserver, NodeSnapshot, Observer
@@ -24,11 +25,12 @@ from ergates.agent.wait_point import WaitPoint
 from ergates.agent.worker_log import WorkerLog
 from ergates.clock import Clock
 from ergates.cluster.attempt import Attempt, Outcome
-from ergates.cluster.node import NodeCapacity, WorkerInfo, WorkerLoad, WorkerOrders
-from ergates.cluster.task import JobId, Kind
+from ergates.cluster.node import LongAttempt, NodeCapacity, WorkerInfo, WorkerLoad, WorkerOrders
+from ergates.cluster.task import JobId, Kind, Requirement
 from ergates.drivers.alarm import Alarm
 from ergates.drivers.objects.cache import FileCache
 from ergates.errors import StoreFullError
+from ergates.taskqueue.copying import has_room, longest, may_run_twice
 from ergates.taskqueue.halt import Stop
 from ergates.taskqueue.launching import AttemptKey, Launcher
 from ergates.taskqueue.node_events import NodeChanged, OffersSeen, RestEnded, RestStarted, TasksLeased
@@ -36,6 +38,7 @@ from ergates.taskqueue.node_health import NodeHealth
 from ergates.taskqueue.policies import Policy
 from ergates.taskqueue.shape import shape_of
 from ergates.taskqueue.store import Bell, Exchanged, Lease, Offer
+from ergates.taskqueue.stragglers import Duplicate
 from ergates.units import MilliCpus, Nanoseconds
 
 SNAPSHOT_NS = 200_000_000
@@ -57,6 +60,7 @@ class Far:
         log: of what happens.
         trusted: whether only those who proved who they are write into the store: else it unpickles nothing from it.
         rhythm: how often it talks to the store without a reason.
+        others: where attempts of other workers are found that may deserve a copy; None: it makes none.
     """
 
     bell: Bell | None
@@ -67,6 +71,7 @@ class Far:
     log: WorkerLog
     trusted: bool = False
     rhythm: Rhythm = FAR
+    others: CopyStore | None = None
 
 
 class Worker:
@@ -107,11 +112,15 @@ class Worker:
         heard: tuple[AttemptObserver, ...] = self._observers if far is None else (*self._observers, far.log)
         link: StoreLink = NearStore() if far is None else FarStore(far.alarm)
         peers = None if far is None else far.peers
+        copying = None
+        if far is not None and far.others is not None:
+            copying = Copying(far.others, info.host, info.id, clock, self._has_room, self._say_copying)
         self._exchanging = Exchanging(
             self, info, store, link, clock,
             rhythm=NEAR if far is None else far.rhythm, jobs=jobs, observers=heard,
             load=None if far is None else self._load, load_changed=self._load_changed,
             unfit=lambda: policy.unfit_classes(clock.now_ns()), learned=policy.learned, peers=peers,
+            copying=copying, spare=self._has_spare,
         )  # fmt: skip
         self._performer = Performer(
             worker_id=info.id, capacity=info.capacity, policy=policy, launchers=launchers,
@@ -340,6 +349,40 @@ class Worker:
             return ()
         return tuple(replace(offer, waiting=min(1, offer.waiting)) for offer in offers[:1])
 
+    # --- copies of what runs elsewhere --------------------------------------------------------
+
+    def _has_spare(self) -> bool:
+        """Whether it has room, and nothing is there that could use it."""
+        performer = self._performer
+        if self._far is None or self._offers or self.draining or performer.expelled or performer.staged:
+            return False
+        well = self._far.health.condition == "well" and not performer.disk.waiting_for
+        return well and performer.running.cpus_milli < self.info.capacity.cpus_milli
+
+    def _has_room(self, requirement: Requirement) -> bool:
+        running = self._performer.running
+        return self._has_spare() and has_room(requirement, self.info.capacity, running.cpus_milli, running.resources)
+
+    def _say_copying(self, chosen: Duplicate) -> None:
+        assert self._far is not None
+        job, task, _ = chosen.key
+        self._far.log.say("copying", job=job, task=task, why=chosen.reason)
+
+    def _longest(self) -> tuple[LongAttempt, ...]:
+        now, specs = self._clock.now_ns(), self._exchanging.specs
+        return longest(
+            LongAttempt(
+                job=running.lease.job,
+                task=running.lease.task,
+                fence=running.lease.fence,
+                shape=shape_of(running.lease.spec).fine,
+                age_ns=Nanoseconds(now - running.started_ns),
+                copy=bool(running.lease.copy_of_host),
+            )
+            for running in self._performer.running
+            if running.started and may_run_twice(running.lease, copies=specs[running.lease.job].copies)
+        )
+
     # --- what people see ----------------------------------------------------------------------
 
     def _load_changed(self) -> bool:
@@ -359,6 +402,7 @@ class Worker:
             note=self._performer.disk.waiting_for
             or self._performer.carrying.trouble
             or ("draining" if self.draining else "" if self._far is None else self._far.health.reason),
+            longest=self._longest(),
         )
 
     def _show(self, now: Nanoseconds) -> None:

@@ -31,7 +31,7 @@ from ergates.cluster.job import JobStatus
 from ergates.cluster.task import TaskId
 from ergates.cluster.task_state import TERMINAL, TaskState
 from ergates.errors import ErgatesError, UsageError
-from ergates.taskqueue.store import Cancelled, Done, Failed, Lease, Verdict
+from ergates.taskqueue.store import Cancelled, Done, Failed, Lease, TaskView, Verdict
 from ergates.units import Bytes, Nanoseconds
 
 if TYPE_CHECKING:
@@ -168,6 +168,14 @@ class _Follower:
             for observer in self.observers:
                 observer.attempt_ended(lease, attempt, verdict, None)
 
+    def _is_last(self, view: TaskView, attempt: Attempt) -> bool:
+        """Whether a task that is at an end had no attempt after this one."""
+        if view.attempts == attempt.number:
+            return True
+        # Of two that ran at a time the one with the smaller number may be the last (a copy that failed before it).
+        *_, last = self.past.attempts(self.status.id, ids=[(view.task, view.task)])
+        return last[2].number == attempt.number
+
     def _settled(self, found: dict[TaskId, Attempt]) -> Iterator[tuple[Lease, Attempt, Verdict]]:
         """Those attempts that settled their task, in the order of their ends."""
         if not found:
@@ -176,7 +184,7 @@ class _Follower:
         views = {view.task: view for view in self._store.tasks(job, ids=[(task, task) for task in sorted(found)])}
         for task, attempt in found.items():
             view = views[task]
-            if view.state not in TERMINAL or view.attempts != attempt.number:
+            if view.state not in TERMINAL or not self._is_last(view, attempt):
                 continue
             ends: dict[TaskState, Verdict] = {TaskState.DONE: Done(), TaskState.FAILED: Failed(view.reason)}
             verdict = ends.get(view.state, Cancelled(view.reason))

@@ -64,6 +64,7 @@ def job_of(parsed: ParsedInput, key: str, request: InputRequest, options: Option
         open=options.get("open_job", False),
         labels={**said.labels, **dict(options["label"])},
         data=options["data"] or said.data or "",
+        copies=options.get("copies", False),
     )
 
 

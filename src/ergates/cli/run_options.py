@@ -90,6 +90,8 @@ job_options = applied(
     (
         click.option("--data", type=DATA, metavar="URL",
                      help="Where --input comes from and --output-file goes to: s3://bucket/folder, host:/folder."),
+        click.option("--copies", is_flag=True,
+                     help="On a cluster: a task that runs much longer than its like may run on an idle node beside it."),
         click.option("--key", metavar="NAME", help="Names the job for resuming.  [default: derived from its input]"),
         click.option("--name", metavar="NAME", help="What people see.  [default: the file, or the template]"),
         click.option("--cached", is_flag=True, help="Do not run a finished job again; -o or -k print what it printed."),

@@ -87,7 +87,8 @@ def _check(options: dict[str, Any]) -> None:
             raise UsageError("--after names tasks of a job that is there\n  expected: --to JOB with it")
         return
     for name, shown in (("open_job", "--open"), ("key", "--key"), ("name", "--name"), ("cached", "--cached"),
-                        ("max_fails", "--max-fails"), ("aging", "--aging"), ("data", "--data")):  # fmt: skip
+                        ("max_fails", "--max-fails"), ("aging", "--aging"), ("data", "--data"),
+                        ("copies", "--copies")):  # fmt: skip
         if options[name]:
             raise UsageError(f"{shown} is about a whole job; --to adds tasks to one that is there")
 
@@ -104,6 +105,7 @@ def _empty_job(store: Submitter, options: dict[str, Any]) -> Submitted:
         labels=dict(options["label"]),
         data=options["data"] or "",
         open=True,
+        copies=options["copies"],
     )
     return store.submit(spec, (), SystemClock().now_ns(), again=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from ergates.cluster.task import JobId, TaskId
 from ergates.units import Bytes, MilliCpus, Nanoseconds, UsdMicros
 
 
@@ -96,6 +97,23 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     load: WorkerLoad
 
 
+class LongAttempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt that has run for long on this node and may run a second time on another one.
+
+    Args:
+        shape: of its command (taskqueue/shape.py), the fine one.
+        age_ns: since it started, when this was said.
+        copy: whether it is such a second run itself.
+    """
+
+    job: JobId
+    task: TaskId
+    fence: int
+    shape: str
+    age_ns: Nanoseconds
+    copy: bool = False
+
+
 class WorkerLoad(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a node stands, sent along with an exchange at most once a second."""
 
@@ -111,3 +129,5 @@ class WorkerLoad(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why it starts nothing: a full disk, draining, sick."""
     resources_held: tuple[tuple[str, int], ...] = ()
     """Sorted (name, amount) of the named resources in use."""
+    longest: tuple[LongAttempt, ...] = ()
+    """The few that may be copied and have run longest, the oldest first."""

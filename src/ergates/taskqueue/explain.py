@@ -113,9 +113,11 @@ def _why_ready(
 def _came_back(attempts: Sequence[Attempt]) -> list[str]:
     sentences = []
     for attempt in attempts:
-        if attempt.outcome is Outcome.SUCCEEDED:
-            continue
         where = f" on {attempt.host}" if attempt.host else ""
+        if attempt.outcome is Outcome.SUCCEEDED:
+            if attempt.reason:
+                sentences.append(f"Attempt {attempt.number}{where} succeeded: {attempt.reason}.")
+            continue
         lasted = format_duration(attempt.usage.wall_ns) if attempt.usage.wall_ns else ""
         after = f" after {lasted}" if lasted else ""
         sentences.append(f"Attempt {attempt.number}{where} ended{after}: {attempt.reason or attempt.outcome.value}.")

@@ -225,7 +225,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
 class PastPeak(Struct, frozen=True, kw_only=True):
     """One remembered peak of a command shape: what the memory predictor keeps between runs.
 
-    `input_bytes` is -1 when the size of the input was not known.
+    `input_bytes` is -1 when the size of the input was not known. `host` is where it ran; a store of one machine does not keep it.
     """
 
     shape: str
@@ -233,6 +233,7 @@ class PastPeak(Struct, frozen=True, kw_only=True):
     input_bytes: int
     wall_ns: int
     at_ns: int
+    host: str = ""
 
 
 class Submitter(Protocol):

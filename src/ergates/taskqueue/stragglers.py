@@ -36,6 +36,8 @@ FAULT_FRACTION = 0.05
 FAULT_MIN, FAULT_MAX = 0.002, 0.3
 FAULT_TIMES = (2.0, 4.0, 8.0)
 """How much longer a fault makes an attempt; each is as likely."""
+HANG_FRACTION = 0.05
+"""Of faults: after these it would never end."""
 SIGMA_MIN = 0.1
 """Of the logarithm of lengths: nothing is more alike than that."""
 COPIES_AT_FIRST = 2
@@ -142,6 +144,7 @@ def _outlook(age_ns: int, walls: Sequence[int], speed: float, new_speed: float, 
     longer = len(walls) - bisect_right(walls, ordinary_age)
     by_itself = max(_share_longer(walls, ordinary_age), longer / (len(walls) + 1), 1e-9)
     with_fault = sum(_share_longer(walls, ordinary_age / times) for times in FAULT_TIMES) / len(FAULT_TIMES)
+    with_fault = HANG_FRACTION + (1 - HANG_FRACTION) * with_fault
     at_fault = fault * with_fault / (fault * with_fault + (1 - fault) * by_itself)
     # At fault: what has lasted so long lasts as long again (nothing better is known), and a copy is like any other run.
     quick = bisect_right(walls, age_ns * new_speed / TIMES_NEW) / len(walls)

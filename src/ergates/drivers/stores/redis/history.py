@@ -11,14 +11,24 @@ from ergates.drivers.stores.redis.session import Session
 from ergates.taskqueue.store import PastPeak
 
 KEPT_PER_SHAPE = 256
-_numbers = msgspec.msgpack.Decoder(tuple[int, int, int, int])
+
+
+class _Row(msgspec.Struct, array_like=True, omit_defaults=True):
+    peak_bytes: int
+    input_bytes: int
+    wall_ns: int
+    at_ns: int
+    host: str = ""
+
+
+_rows = msgspec.msgpack.Decoder(_Row)
 
 
 def remember_peaks(session: Session, peaks: Sequence[PastPeak]) -> None:
     """See History.remember_peaks."""
     by_shape: dict[bytes, list[Arg]] = {}
     for peak in peaks:
-        row = msgspec.msgpack.encode((peak.peak_bytes, peak.input_bytes, peak.wall_ns, peak.at_ns))
+        row = msgspec.msgpack.encode(_Row(peak.peak_bytes, peak.input_bytes, peak.wall_ns, peak.at_ns, peak.host))
         by_shape.setdefault(peak.shape.encode("utf-8", "surrogateescape"), []).append(row)
     commands: list[list[Arg]] = []
     for shape, rows in by_shape.items():
@@ -38,10 +48,7 @@ def recall_peaks(session: Session) -> tuple[PastPeak, ...]:
     for shape, rows in zip(shapes, lists, strict=True):
         name = shape.decode("utf-8", "surrogateescape")
         for row in rows:
-            peak_bytes, input_bytes, wall_ns, at_ns = _numbers.decode(row)
-            found.append(
-                PastPeak(shape=name, peak_bytes=peak_bytes, input_bytes=input_bytes, wall_ns=wall_ns, at_ns=at_ns)
-            )
+            found.append(PastPeak(shape=name, **msgspec.structs.asdict(_rows.decode(row))))
     return tuple(found)
 
 
