@@ -20,7 +20,7 @@ import msgspec
 
 from ergates.agent.descendants import Brood
 from ergates.agent.host_facts import host_facts
-from ergates.agent.kept_files import keep_files, write_record
+from ergates.agent.kept_files import keep_files
 from ergates.agent.member_board import LoneBoard, SharedBoard
 from ergates.agent.member_place import MemberPlace, place_of
 from ergates.agent.program_run import ProgramRun
@@ -29,6 +29,7 @@ from ergates.agent.told_to_end import Ear, told_to_end
 from ergates.clock import Clock, SystemClock
 from ergates.drivers.launchers.programs import NotStarted as CannotStart
 from ergates.drivers.launchers.programs import Programs
+from ergates.drivers.whole_file import write_whole
 from ergates.errors import ErgatesError, InputError, UsageError
 from ergates.experiment.bindings import filled_text, values_of
 from ergates.experiment.conduct import Conduct
@@ -300,7 +301,8 @@ class Member:
             records = tuple(self._record(name, notes) for name in self._conduct.parts)
             facts = {**self._facts, "not_kept": notes} if notes else self._facts
             record = MemberRecord(seat=self._place.seat, programs=records, facts=facts, problem="; ".join(problems))
-            write_record(self._place.folder / MEMBER, msgspec.json.format(msgspec.json.encode(record), indent=1))
+            text = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+            write_whole(self._place.folder / MEMBER, text)
         except OSError as error:
             problems.append(f"its files cannot be kept: {error.filename or self._place.folder}: {error.strerror}")
         return "; ".join(each for each in problems if each != problem)

@@ -49,21 +49,6 @@ def keep_files(folder: Path, gather: Sequence[str]) -> tuple[tuple[tuple[str, in
     return tuple(files[:FILES_MAX]), notes
 
 
-def write_record(path: Path, data: bytes) -> None:
-    """A file that is there whole or not at all, and survives a power cut. Raises OSError."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _named(folder: Path, gather: Sequence[str], notes: list[str]) -> set[Path]:
     """Files of the folder that are named; those from elsewhere are copied into it first."""
     wanted = {folder / STDOUT, folder / STDERR}

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct, structs
 
 from ergates.experiment.bootstrap import effect_interval, statistic_of
-from ergates.experiment.comparison_words import counted, shown_point
-from ergates.experiment.findings import Finding, Verdict
+from ergates.experiment.findings import Finding, Verdict, counted, shown_point
 from ergates.experiment.layout import shown_value
 from ergates.experiment.samples import (
     Point,

@@ -13,8 +13,7 @@ from runs_made_up import experiment_of, runs_of
 from ergates.errors import UsageError
 from ergates.experiment.compare import compare
 from ergates.experiment.comparison_chosen import chosen_comparison
-from ergates.experiment.comparison_words import number_words
-from ergates.experiment.findings import Finding
+from ergates.experiment.findings import Finding, number_words
 from ergates.experiment.spec import Comparison, Measure, Value
 from ergates.experiment.table import table_of
 
