@@ -25,7 +25,8 @@ SERVE = Program(name="serve", role="server", command="s {load}", grace_ns=Nanose
 
 
 def experiment(*roles: Role, **fields: Any) -> Experiment:
-    return Experiment(name="e", here="/here", hosts=GROUPS, roles=roles, programs=(SERVE,), sweep=AXES, **fields)
+    given = {"parallel": True, **fields}
+    return Experiment(name="e", here="/here", hosts=GROUPS, roles=roles, programs=(SERVE,), sweep=AXES, **given)
 
 
 def test_a_run_of_several_hosts_is_a_gang_whose_roles_name_their_groups() -> None:
@@ -37,6 +38,14 @@ def test_a_run_of_several_hosts_is_a_gang_whose_roles_name_their_groups() -> Non
     assert need.role_labels == (("server", (("group", "lab"),)), ("client", (("group", "small"),)))
     assert need.cpus_milli == 500, "what the smallest host has"
     assert (task.kind, task.retries, task.cwd) == ("python", 4, "/")
+
+
+def test_hosts_of_this_machine_that_a_run_leaves_over_are_taken_too_unless_runs_may_be_parallel() -> None:
+    wanted = experiment(Role(name="server", group="lab"), parallel=False)
+    need = task_of(wanted, RUN, "/runs/0012").requirement
+    assert need.nodes == 3 and need.roles[0] == ("server", 1)
+    assert sum(count for _, count in need.roles) == 3
+    assert {labels for _, labels in need.role_labels} == {(("group", "lab"),)}
 
 
 def test_a_run_of_one_host_is_no_gang_so_that_the_embedded_store_takes_it() -> None:
