@@ -97,7 +97,7 @@ def _sign_flips(differences: FloatArray, seed: str, *, ranked: bool) -> float:
     if ranked:
         differences = differences[differences != 0]
         differences = numpy.sign(differences) * stats.rankdata(numpy.abs(differences))
-    if not numpy.any(differences):
+    if len(differences) < 2 or not numpy.any(differences):  # one difference has either sign as likely
         return 1.0
     return _tested((differences,), lambda x, axis: x.mean(axis=axis), "samples", seed)
 

@@ -180,3 +180,7 @@ def test_the_combined_test_is_wrong_as_often_as_it_says() -> None:
         ps.append(overall_p("median", strata, f"{world}", paired=False))
     assert sum(p < 0.05 for p in ps) <= 13  # 6 expected; 14 or more have a chance of 0.3 %
     assert sum(p < 0.5 for p in ps) >= 35
+
+
+def test_one_pair_that_differs_beside_others_that_do_not_tells_nothing() -> None:
+    assert p_value("median", [0.0, 1.0], [0.0, 0.0], "s", paired=True) == 1.0
