@@ -47,15 +47,19 @@ class RunStore:
         """
         from ergates.drivers.stores.open_cluster import need_client_library
 
+        why = "runs of several hosts need a store"
         try:
-            need_client_library("erg experiment run")
+            need_client_library(why)
+        except StoreError as error:
+            raise UsageError(str(error)) from error
+        try:
             if self._private is None:
                 by_socket = bool(self._users_address().socket)
             else:
                 find_program(None)
                 by_socket = all_here(self._experiment)
         except StoreError as error:
-            raise UsageError(f"runs of several hosts need a store: {error}") from error
+            raise UsageError(f"{why}: {error}") from error
         apart = [group.name for group in self._experiment.hosts if group.kind == "namespaces"]
         if apart and not by_socket:
             raise UsageError(

@@ -20,6 +20,8 @@ OF_RUNS = ("joules", "dollars")
 COMBINES: tuple[str, ...] = get_args(Combine)
 STATISTICS = ("mean", "median", "min", "max")
 FIGURE_KINDS = ("", "line", "bar", "box", "ecdf")
+_UNITS = {"seconds": "s", "cpu_seconds": "s", "peak_bytes": "B", "joules": "J", "dollars": "$"}
+"""Of our own records, where nobody names another."""
 _SOURCES = ("record", "json", "csv", "regex")
 
 
@@ -56,7 +58,7 @@ def _measure(parent: Table, name: str, programs: Sequence[Program]) -> Measure:
         quantile=quantile,
         record=cast("Record | None", record),
         combine=cast(Combine, table.choice("combine", COMBINES, "mean")),
-        unit=table.text("unit"),
+        unit=table.text("unit") or _UNITS.get(record or "", ""),
         optional=table.flag("optional"),
         better=cast(Literal["lower", "higher"], table.choice("better", ("lower", "higher"), "lower")),
     )

@@ -96,15 +96,23 @@ def _role(table: Table, roles: Sequence[Role]) -> str:
 
 
 def _command(table: Table) -> str:
+    """A program named by a path, `./serve`, is beside the file: where it runs there is nothing yet, unless `cwd` is given."""
     raw = table.raw("command")
+    beside = "cwd" not in table
     if isinstance(raw, list):
-        return shlex.join(table.texts("command"))
+        words = table.texts("command")
+        return shlex.join((_beside(words[0]), *words[1:]) if words and beside else words)
     if raw is None:
         table.problems.add(
             table.path, f"{table.shown} has no command", expected='command = "./program --option {axis}"'
         )
         return ""
-    return table.text("command", empty=False)
+    text = table.text("command", empty=False)
+    return _beside(text) if beside else text
+
+
+def _beside(text: str) -> str:
+    return f"{{here}}/{text.removeprefix('./')}" if text.startswith(("./", "../")) else text
 
 
 def _ready(table: Table) -> Ready | None:

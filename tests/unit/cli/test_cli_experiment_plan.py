@@ -84,11 +84,12 @@ def test_hosts_runs_points_and_the_commands_of_the_first_run(here: Path, capsys:
     assert "... and 4 points more; --all shows them" in lines
     seed = plan_runs(read_experiment("tail.toml"))[0].seed
     assert f"run 1: policy=fcfs load=0.05, repetition 1, seed {seed}" in lines
-    assert "    ./serve --policy fcfs &" in lines
+    assert f"    {here}/serve --policy fcfs &" in lines
     attempt = here / "tail.experiment/runs/0001-policy=fcfs-load=0.05-r1/attempt-1"
     for rank in (1, 2):
         assert (
-            f"/bin/sh -c './load <server.address>:9000 --rate 0.05 > '\"'\"'{attempt}/{rank}-client/out.json" in shown
+            f"/bin/sh -c '{here}/load <server.address>:9000 --rate 0.05 > '\"'\"'{attempt}/{rank}-client/out.json"
+            in shown
         )
     assert "estimate" not in shown
 

@@ -62,7 +62,7 @@ def test_command_lines_are_whole_but_for_what_hosts_know() -> None:
         *(
             CommandLine(
                 program="load", role="client", hosts=1, order=1, background=False,
-                line=f"./load <server.address>:80 --me {index}/2 --all <client.addresses> --seed {run.seed}",
+                line=f"/exp/load <server.address>:80 --me {index}/2 --all <client.addresses> --seed {run.seed}",
             )
             for index in (0, 1)
         ),

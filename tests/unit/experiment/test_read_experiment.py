@@ -104,7 +104,7 @@ def test_programs(everything: Experiment) -> None:
         Program(
             name="client",
             role="client",
-            command="./load {server.address}:{port} --rate {load} > out.{index}.json",
+            command="{here}/load {server.address}:{port} --rate {load} > out.{index}.json",
             order=2,
             start_ns=seconds(1),
             stop_ns=seconds(30),
@@ -139,9 +139,9 @@ def test_sweep(everything: Experiment) -> None:
 
 def test_measures_comparison_and_figures(everything: Experiment) -> None:
     assert everything.measures == (
-        Measure(name="took", record="seconds"),
+        Measure(name="took", record="seconds", unit="s"),
         Measure(name="energy", record="joules", unit="J"),
-        Measure(name="cpu", record="cpu_seconds", program="server", combine="sum"),
+        Measure(name="cpu", record="cpu_seconds", program="server", combine="sum", unit="s"),
         Measure(name="p99", program="client", file="out.{rank}.json", json="latency.p99", unit="us"),
         Measure(name="tail", program="client", file="latencies.csv", csv="latency_us", quantile=0.999, optional=True),
         Measure(name="rate", program="client", regex="rate=([0-9.]+)", combine="sum", better="higher"),
@@ -216,6 +216,20 @@ def test_an_empty_list_gathers_no_file_but_the_output() -> None:
         (),
         ("stdout",),
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ('command = "./run {seed}"', "{here}/run {seed}"),
+        ('command = "../bin/run > out"', "{here}/../bin/run > out"),
+        ('command = ["./a run", "./x"]', "'{here}/a run' ./x"),
+        ('command = "./run"\ncwd = "/srv"', "./run"),
+        ('command = "run ./x"', "run ./x"),
+    ],
+)
+def test_a_program_named_by_a_path_is_beside_the_file(line: str, command: str) -> None:
+    assert read(f"[program]\n{line}").programs[0].command == command
 
 
 def test_a_command_may_be_an_axis() -> None:
