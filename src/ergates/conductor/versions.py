@@ -39,10 +39,10 @@ def versions_of(experiment: Experiment, text: bytes, folder: Path) -> dict[str, 
 
 
 def _git(folder: Path, *words: str) -> str:
-    """What git says, empty where there is no git or no repository."""
+    """What git says, empty where there is no git or no repository. It locks nothing there: killed, it would leave its lock."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *words],
+            ["git", "--no-optional-locks", "-C", str(folder), *words],
             capture_output=True,
             text=True,
             errors="replace",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from shutil import which
@@ -45,6 +46,14 @@ def test_programs_that_no_commit_holds_are(here: Path) -> None:
     assert _changed(here, here / "x.experiment") == "no"
     (here / "it.sh").write_text("false\n")
     assert _changed(here, Path("/elsewhere")) == "yes"
+
+
+def test_the_repository_is_only_looked_at(here: Path) -> None:
+    index = here / ".git/index"
+    os.utime(here / "it.sh", (1, 1))  # git would write down the new time
+    before = index.read_bytes()
+    assert _changed(here, here / "x.experiment") == "no"
+    assert index.read_bytes() == before
 
 
 def test_without_a_repository_there_is_no_commit(tmp_path: Path) -> None:
