@@ -37,6 +37,8 @@ EARLY_S, EARLY_ENDS_MOST = 20.0, 5
 """One that ends so soon after its start, so many times in a row, will do so for ever."""
 LINES_SHOWN = 10
 _LOOK_S = 0.01
+_UNSEEN_LOOKS = 2
+"""A process that is just becoming another program shows no environment for a moment: one look is not enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +165,14 @@ def end_leftovers(place: Place, *, spared: Iterable[int] = ()) -> int:
         ErgatesError: one does not end.
     """
     mark, kept, seen = f"{MARK}={place.mark}".encode(), {os.getpid(), *spared}, set[int]()
-    until = time.monotonic() + KILL_S
-    while left := _marked(mark) - kept:
+    until, unseen = time.monotonic() + KILL_S, 0
+    while unseen < _UNSEEN_LOOKS:
+        left = _marked(mark) - kept
+        if not left:
+            unseen += 1
+            time.sleep(_LOOK_S)
+            continue
+        unseen = 0
         if time.monotonic() > until:
             raise ErgatesError(f"processes of an earlier attempt do not end: {', '.join(map(str, sorted(left)))}")
         for pid in left:
