@@ -15,6 +15,7 @@ from store_contract import StoreContract
 from store_copies_contract import CopiesContract
 from store_gangs_contract import GangsContract
 from store_machine import StoreMachine, run_story
+from store_retention_contract import RetentionContract
 from store_rig import LEASE_NS, Rig
 from store_roles_contract import RolesContract
 
@@ -49,7 +50,7 @@ def rig(server: PrivateRedis, tmp_path: Path) -> Iterator[Rig]:
     server.drop(queue)
 
 
-class TestRedisStore(StoreContract, GangsContract, RolesContract, CopiesContract):
+class TestRedisStore(StoreContract, GangsContract, RolesContract, CopiesContract, RetentionContract):
     """Runs the contract."""
 
 

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from store_contract import StoreContract
 from store_machine import StoreMachine, run_story
+from store_retention_contract import RetentionContract
 from store_rig import LEASE_NS, Rig
 
 from ergates.drivers.stores.sqlite import SqliteStore
@@ -31,7 +32,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
         store.close()
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, RetentionContract):
     """Runs the contract once for each journal."""
 
 

@@ -19,6 +19,7 @@ from ergates.cluster.task import JobId, TaskId, TaskSpec
 from ergates.cluster.task_state import TaskState
 from ergates.drivers.stores import sqlite_read
 from ergates.drivers.stores.sqlite_connection import Journal, StoreConnection
+from ergates.taskqueue.retention import Forgetting
 from ergates.taskqueue.store import (
     Changes,
     Commit,
@@ -37,7 +38,7 @@ LEASE_NS = Nanoseconds(30 * SECOND_NS)
 
 
 class SqliteStore:
-    """Submitter, Exchanger, Editor, Reader and History over one file.
+    """Submitter, Exchanger, Editor, Reader, Retention and History over one file.
 
     Args:
         path: the file; created with rights 0600. Its directory must exist.
@@ -194,6 +195,19 @@ class SqliteStore:
 
     def held(self, most: int) -> tuple[HeldTask, ...]:
         return sqlite_read.held(self.connection(), most)
+
+    # --- Retention ----------------------------------------------------------------------------
+
+    def with_history(self) -> frozenset[JobId]:
+        from ergates.drivers.stores import sqlite_forget
+
+        return sqlite_forget.with_history(self.connection())
+
+    def forget_job(self, job: JobId, *, history: bool = False) -> Forgetting:
+        """What its tasks printed lies beside the store, and stays."""
+        from ergates.drivers.stores import sqlite_forget
+
+        return sqlite_forget.forget_job(self.connection(), job, history=history)
 
     # --- History ------------------------------------------------------------------------------
 

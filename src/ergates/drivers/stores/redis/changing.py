@@ -14,7 +14,7 @@ import msgspec
 from ergates.cluster.task import JobId, TaskId
 from ergates.drivers.stores.redis.chunks import encode_specs
 from ergates.drivers.stores.redis.editing import follow_up
-from ergates.drivers.stores.redis.names import job_number, unknown_job
+from ergates.drivers.stores.redis.names import job_name, job_number, unknown_job
 from ergates.drivers.stores.redis.prerequisites import range_name
 from ergates.drivers.stores.redis.retrying import ENDED, NONE, Ranges, order_of_revival
 from ergates.drivers.stores.redis.session import Session
@@ -63,6 +63,8 @@ def _change(
         rows, blobs = _rows(session, job, uid, tasks, wanted, after, edited_before=flag == b"1")
         request = [job, seen, ENDED if rerun else NONE, rows]
         now, changed, _ = _answer.decode(session.run("change", request, now_ns, blobs)[0])
+        if now < 0:
+            raise unknown_job(job_name(job))
         if now == seen or changed:
             return changed
 

@@ -13,6 +13,7 @@ from ergates.cluster.task import JobId, TaskId
 from ergates.drivers.stores.redis.names import job_name, job_number, merged, unknown_job
 from ergates.drivers.stores.redis.rows import KeptRow, entry_rows, unpack_entry, unpack_kept
 from ergates.drivers.stores.redis.session import Session
+from ergates.errors import UnknownJobError
 from ergates.taskqueue.ledger import DrainBatch, LedgerJob, LedgerRow
 from ergates.units import Nanoseconds
 
@@ -32,9 +33,13 @@ def undrained(session: Session, most: int) -> DrainBatch:
         found, last = _oldest(session, number, most - len(rows), alone=not rows)
         if not found:
             break
-        job, edited = _job(session, number)
+        try:
+            job, edited = _job(session, number)
+            ready = list(_ledger_rows(session, number, job.uid, found, edited=edited))
+        except UnknownJobError:  # forgotten together with these
+            continue
         jobs.append(job)
-        rows += _ledger_rows(session, number, job.uid, found, edited=edited)
+        rows += ready
         token.append((number, last))
     return DrainBatch(jobs=tuple(jobs), rows=tuple(rows), token=msgspec.msgpack.encode(token))
 
@@ -110,6 +115,8 @@ def _job(session: Session, number: int) -> tuple[LedgerJob, bool]:
     uid, text, submitted_ns, total, edits = session.connection().command(
         "HMGET", session.key(number), "uid", "spec", "submitted_ns", "total", "edits"
     )
+    if uid is None:
+        raise unknown_job(job_name(number))
     made = LedgerJob(
         uid=uid.decode(),
         queue=session.queue,

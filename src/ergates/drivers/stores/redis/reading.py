@@ -212,6 +212,8 @@ def _views(
     session: Session, job: int, uid: str, first: int, last: int, wanted: bytes, limit: int | None
 ) -> list[TaskView]:
     states, packed = session.run("page", [job, first, last])
+    if states is None:
+        raise unknown_job(job_name(job))
     page = _page_decoder.decode(packed)
     chosen = [first + place for place, state in enumerate(states) if state in wanted][:limit]
     edited = session.connection().command("HGET", session.key(job), "edits") == b"1"

@@ -19,7 +19,7 @@ from ergates.clock import SystemClock
 from ergates.cluster.task import Requirement, TaskSpec
 from ergates.drivers.stores.redis.chunks import CHUNK_TASKS, ChunkCache, decode_part, decode_specs, parts_of, place_of
 from ergates.drivers.stores.redis.connection import RedisConnection
-from ergates.drivers.stores.redis.names import to_json
+from ergates.drivers.stores.redis.names import job_name, to_json, unknown_job
 from ergates.drivers.stores.redis.scripts import LAYOUT, script
 from ergates.errors import StoreUnavailableError
 from ergates.taskqueue.gang_roles import check_roles
@@ -182,6 +182,8 @@ class Session:
         if missing:
             values = connection.command("HMGET", self.key(job, "spec"), *missing)
             for field, value in zip(missing, values, strict=True):
+                if value is None:  # it was there a moment ago: somebody made the store forget it
+                    raise unknown_job(job_name(job))
                 starts = parts_of(value)
                 found[field] = decode_part(value) if starts is None else tuple(starts)
                 cache.put(uid, field, found[field])

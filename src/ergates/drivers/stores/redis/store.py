@@ -25,15 +25,19 @@ from ergates.drivers.stores.redis import (
     gangs,
     history,
     holding,
+    ledger_place,
     membership,
     reading,
+    retention,
     submitting,
 )
 from ergates.drivers.stores.redis.bell import RedisBell
 from ergates.drivers.stores.redis.board import RedisBoard
 from ergates.drivers.stores.redis.exchanging import Exchanging
+from ergates.drivers.stores.redis.ledger_place import LedgerPlace
 from ergates.drivers.stores.redis.session import Session
 from ergates.taskqueue.ledger import DrainBatch
+from ergates.taskqueue.retention import Forgetting
 from ergates.taskqueue.store import (
     Changes,
     Commit,
@@ -53,7 +57,7 @@ LEASE_NS = Nanoseconds(30 * SECOND_NS)
 
 
 class RedisStore:
-    """Submitter, Exchanger, Reader, History, Roster, Editor and Drainable over one queue.
+    """Submitter, Exchanger, Reader, History, Roster, Editor, Drainable and Retention over one queue.
 
     Args:
         client_factory: makes clients of the library, without retries of their own and with `decode_responses` off; called
@@ -197,6 +201,14 @@ class RedisStore:
     ) -> tuple[TaskId, ...]:
         return changing.edit(self._session, job, changes, now_ns, rerun=rerun)
 
+    # --- Retention --------------------------------------------------------------------------------
+
+    def with_history(self) -> frozenset[JobId]:
+        return retention.with_history(self._session)
+
+    def forget_job(self, job: JobId, *, history: bool = False) -> Forgetting:
+        return retention.forget_job(self._session, job, history=history)
+
     # --- Drainable --------------------------------------------------------------------------------
 
     def undrained(self, most: int) -> DrainBatch:
@@ -204,6 +216,14 @@ class RedisStore:
 
     def forget(self, batch: DrainBatch) -> None:
         draining.forget(self._session, batch)
+
+    def note_ledger(self, place: LedgerPlace) -> None:
+        """Remember where this queue is drained to, for `ledger_noted` on other machines."""
+        ledger_place.note(self._session, place)
+
+    def ledger_noted(self) -> LedgerPlace | None:
+        """Where it was drained to last; None: nowhere so far."""
+        return ledger_place.noted(self._session)
 
     def job_uid(self, job: JobId) -> str:
         """Under which the ledger knows it."""

@@ -3,10 +3,13 @@
 -- is {id, change it, class or 0, priority or false, place of its new spec among the arguments or 0, the ranges it comes after}.
 -- Again: NONE, BAD (failed and cancelled) or ENDED (done, too); prerequisites stand before what waits for them, and one whose
 -- prerequisite stays failed or cancelled is left alone. The answer: {edits now, tasks changed, tasks that run again}; edits now
--- are others than those seen when somebody else edited meanwhile: nothing was done, look again.
+-- are others than those seen when somebody else edited meanwhile: nothing was done, look again; -1 when the job is not there.
 
 local NONE, BAD = 0, 1
 local job, again = S.load_job(request[1]), request[3]
+if not job then
+  return S.finish(pack({ -1, {}, {} }))
+end
 local edits = tonumber(call('HGET', job.key, 'edits_made') or 0)
 if request[2] and request[2] ~= edits then
   return S.finish(pack({ edits, {}, {} }))

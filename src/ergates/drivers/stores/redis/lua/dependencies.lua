@@ -136,7 +136,9 @@ end
 
 function S.do_step(step)
   local kind, job = step[1], S.load_job(step[2])
-  if kind == 'done' then
+  if not job then
+    return 1 -- it was finished, and is forgotten
+  elseif kind == 'done' then
     S.step_task_done(job, step[3])
   elseif kind == 'bad' then
     S.step_task_bad(job, step[3], step[4])

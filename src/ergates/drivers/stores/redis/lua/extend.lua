@@ -14,7 +14,7 @@ for _, name in ipairs(request[8]) do
 end
 if call('GET', P .. 'uid:' .. request[1]) then
   return S.finish('done')
-elseif not job.open then
+elseif not job or not job.open then
   return S.finish('closed')
 elseif job.total ~= before or job.lanes > #lanes then
   return S.finish('grew')

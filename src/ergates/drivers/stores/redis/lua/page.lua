@@ -1,8 +1,12 @@
 -- needs:
--- What readers need of tasks first..last besides their specs. The request: {job, first, last}. The answer: the bytes of state; and
+-- What readers need of tasks first..last besides their specs. The request: {job, first, last}. The answer: the bytes of state, nil for
+-- a job that is not there; and
 -- {setbacks as {task, setback}, holders as {task, worker}, reasons of cancelled ranges as {first, last, reason}}.
 
 local job, first, last = S.load_job(request[1]), request[2], request[3]
+if not job then
+  return S.finish(false, '')
+end
 local states = S.read_states(job, first, last)
 local changed, any_leased, any_cancelled = {}, false, false
 for i = 1, #states do
