@@ -76,12 +76,13 @@ class SshHost:
         authorized: bool = True,
         max_startups: str = "10:30:100",
         more: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start its sshd, with `more` lines of configuration; returns when it accepts connections."""
+        """Start its sshd, with `more` lines of configuration, and more `environment`; returns when it accepts connections."""
         _PRIVSEP.mkdir(mode=0o755, exist_ok=True)
-        environment = {
+        variables = {
             "HOME": str(self.home), "PATH": path, "ERG_TEST_MARK": self.lan.prefix,
-            "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null",
+            "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null", **(environment or {}),
         }  # fmt: skip
         text = _SSHD.format(
             port=port,
@@ -89,7 +90,7 @@ class SshHost:
             folder=self.folder,
             authorized=self.lan.folder / "id.pub" if authorized else "none",
             max_startups=max_startups,
-            environment=" ".join(f'"{name}={value}"' for name, value in environment.items()),
+            environment=" ".join(f'"{name}={value}"' for name, value in variables.items()),
         )
         config = self.folder / f"sshd_config.{len(self._daemons)}"
         config.write_text(f"{text}{more}\n")

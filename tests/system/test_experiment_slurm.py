@@ -8,10 +8,12 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from erg_rig import Ended, Erg, ended, eventually
+from fake_node import build_node
 from slurm_rig import SlurmCluster, slurm_cluster
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("slurm", "redis"), pytest.mark.timeout(300)]
@@ -192,3 +194,33 @@ def test_within_an_allocation_its_nodes_are_used(lab: Lab) -> None:
     assert steps == [f"{outer}.batch"]
     lab.slurm("scancel", outer)
     lab.slurm.eventually(lambda: not lab.jobs(), "it ends")
+
+
+def test_settings_are_made_on_every_node_and_undone_after_a_kill(lab: Lab, tmp_path: Path) -> None:
+    tree = build_node(tmp_path / "tree", vendor="bare")
+    before = tree.snapshot()
+    lab.env["ERGATES_NODE_ROOT"] = str(tree.root)
+    (lab.erg.folder / "work.sh").write_text(
+        WORK.replace('answer "$2"', f'answer "$(cat {tree.root}/proc/sys/vm/swappiness)"')
+    )
+    lab.write(2, 'prepare = { "sysctl@vm.swappiness" = 10, governor = "performance" }')
+    came = lab("run", "gang.toml")
+    assert came.code == 2, came
+    assert "hosts.cluster: 2 of 2 nodes: cannot be prepared\n  n1: cannot be set on this node:" in came.err
+    assert (tree.snapshot(), lab.jobs()) == (before, [])
+
+    lab.write(2, 'prepare = { "sysctl@vm.swappiness" = 10 }')
+    running = lab.erg.start("experiment", "run", "--again", "gang.toml", env=lab.env)
+    eventually(lambda: len(lab.long_ones()) == 2, "all members run", running)
+    running.kill()
+    assert "/proc/sys/vm/swappiness: 60 " in ended(running).err
+    assert tree.text("proc/sys/vm/swappiness") == "10"
+    for pid in lab.long_ones():
+        with suppress(ProcessLookupError):  # the first that dies ends the others
+            os.kill(pid, signal.SIGKILL)
+
+    came = lab("resume", "gang.toml")
+
+    assert came.code == 0, f"{came}\n{lab.logs()}"
+    assert float(lab.row()["answer"]) == 20, "two nodes, in the attempt after the kill"
+    assert tree.snapshot() == before

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from erg_rig import Ended, Erg, ended, eventually
+from fake_node import FakeNode, build_node
 from ssh_rig import SshLan, ssh_processes
 
 from ergates.drivers.hosts.local_workers import Place
@@ -243,4 +244,45 @@ def test_a_folder_that_is_being_gathered_when_the_connection_breaks(lab: Lab, mo
         hosts.gather(host, "runs/0001-r1/attempt-2/0-main", into.parent / "other")
     hosts.forget(host, ["runs/0001-r1"])
     hosts.down()
+    assert not lab.left_on_hosts()
+
+
+def test_settings_are_made_on_each_host_and_undone_after_a_kill(lab: Lab) -> None:
+    setting = "proc/sys/vm/swappiness"
+    lab.write(FILE.replace("send =", 'prepare = { "sysctl@vm.swappiness" = 10, governor = "performance" }\nsend ='))
+    trees: dict[str, FakeNode] = {}
+    for name, vendor in (("node1", "intel"), ("node2", "bare")):
+        host = lab.lan.hosts[name]
+        trees[name] = build_node(host.folder / "tree", vendor=vendor)
+        host.shut_down()
+        host.boot(environment={"ERGATES_NODE_ROOT": str(trees[name].root)})
+    before = {name: tree.snapshot() for name, tree in trees.items()}
+
+    came = lab("run", "pair.toml")
+    assert came.code == 2, came
+    assert "hosts.lab: 1 of 2 hosts cannot serve\n  node2: cannot be set on this node:" in came.err
+    assert "governor=performance" in came.err
+    assert {name: tree.snapshot() for name, tree in trees.items()} == before
+    assert not lab.left_on_hosts()
+
+    text = FILE.replace("send =", 'prepare = { "sysctl@vm.swappiness" = 10 }\nsend =').replace(
+        "repetitions = 2", "retries = 1"
+    )
+    lab.write(text)
+    (lab.erg.folder / "client.sh").write_text(
+        CLIENT.replace("wc -l < parts/$1.txt", f"cat $ERGATES_NODE_ROOT/{setting}")
+    )
+    running = lab.hold()
+    assert [tree.text(setting) for tree in trees.values()] == ["10", "10"]
+    running.kill()
+    assert "hosts.lab: node1, node2: /proc/sys/vm/swappiness: 60 " in ended(running).err
+    (lab.erg.folder / "parts" / "hold").unlink()
+    for pid in lab.held():
+        os.kill(pid, signal.SIGKILL)
+
+    came = lab("resume", "pair.toml")
+
+    assert came.code == 0, came
+    assert [float(row["lines"]) for row in lab.rows()] == [10, 10], "on every attempt, the first values are kept"
+    assert {name: tree.snapshot() for name, tree in trees.items()} == before
     assert not lab.left_on_hosts()

@@ -82,7 +82,7 @@ def command(
     if not dry_run:
         refuse_forbidden(tree, planned.changes)
     if dry_run or not planned.changes:
-        return _end(as_json, planned, (), None)
+        return _end(as_json, planned, (), None, _forbidden(tree, planned))
     _ask(yes, planned)
     journal = journal_of(tree, state)
     try:
@@ -140,6 +140,17 @@ def _show(tree: NodeTree, planned: Planned, *, to_stderr: bool) -> None:
             click.echo(change_line(tree, change, arrow()), err=to_stderr)
 
 
+def _forbidden(tree: NodeTree, planned: Planned) -> str:
+    """What would be refused if it were done; empty: nothing."""
+    from ergates.drivers.nodes.prepare import refuse_forbidden
+
+    try:
+        refuse_forbidden(tree, planned.changes)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
 def _ask(yes: bool, planned: Planned) -> None:
     if yes:
         return
@@ -151,14 +162,24 @@ def _ask(yes: bool, planned: Planned) -> None:
     click.confirm(f"make {plural(count, 'change')}?", abort=True, err=True)
 
 
-def _end(as_json: bool, planned: Planned, outcomes: Sequence[Outcome], journal: Path | None) -> int:
+def _end(
+    as_json: bool, planned: Planned, outcomes: Sequence[Outcome], journal: Path | None, forbidden: str = ""
+) -> int:
     failed = [outcome for outcome in outcomes if not outcome.ok]
     if as_json:
         from ergates.cli.json_output import print_json
 
         missing = [{"setting": str(wish), "reason": reason} for wish, reason in planned.missing]
         body = {"planned": [change for change in planned.changes if change.new is not None], "missing": missing}
-        print_json({**body, "outcomes": outcomes, "journal": journal and str(journal), "ok": not failed})
+        print_json(
+            {
+                **body,
+                "forbidden": forbidden,
+                "outcomes": outcomes,
+                "journal": journal and str(journal),
+                "ok": not failed,
+            }
+        )
         return 1 if failed else 0
     if not planned.changes:
         click.echo("nothing to change: all is as wished")

@@ -135,6 +135,16 @@ def end_of_earlier(folder: ExperimentFolder, experiment: Experiment, say: Callab
     with folder.alone():
         end_earlier(place, None)
         NodeSettings(experiment, place, say).down()
+        _far_settings_undone(folder, place, say)
+
+
+def _far_settings_undone(folder: ExperimentFolder, place: Place, say: Callable[[str], None]) -> None:
+    """Hosts that an earlier attempt left prepared: what they were before is found by the folder's name."""
+    if folder.begun and place.hosts.exists():
+        earlier = folder.experiment()
+        groups = hosts_of(earlier, place, say)
+        far = {group.name for group in earlier.hosts if group.prepare and group.kind not in HERE}
+        all_down({name: groups[name] for name in far}, say)
 
 
 def runs_alone(experiment: Experiment, runs: Sequence[Run]) -> bool:

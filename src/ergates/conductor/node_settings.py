@@ -1,7 +1,7 @@
 """Settings of this machine that an experiment wants: made before its runs, undone after them, whatever was killed in between.
 
-The journal of what was there lies in the experiment's folder, so that `erg node restore` and other experiments have theirs. What
-others own (hosts by ssh, nodes of Slurm) is prepared there, by `erg node prepare`.
+The journal of what was there lies in the experiment's folder, so that `erg node restore` and other experiments have theirs. Hosts
+that are other machines are prepared there, by what raises them (drivers/hosts/far_settings.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ergates.conductor.host_groups import HERE
 from ergates.drivers.hosts.local_workers import Place
-from ergates.errors import ErgatesError, UsageError
+from ergates.errors import ErgatesError
 from ergates.experiment.spec import Experiment
 
 if TYPE_CHECKING:
@@ -29,21 +29,15 @@ class NodeSettings:
     def __init__(
         self, experiment: Experiment, place: Place, say: Callable[[str], None], root: Path = Path("/")
     ) -> None:
-        self._groups = [group for group in experiment.hosts if group.prepare]
+        self._groups = [group for group in experiment.hosts if group.prepare and group.kind in HERE]
         self._state, self._say, self._root = place.folder / JOURNAL, say, root
 
     def check(self) -> None:
         """Whether they can be made; changes nothing.
 
         Raises:
-            UsageError: one is not there, or not our right; or a host of them is another machine.
+            UsageError: one is not there, or not our right.
         """
-        far = [group.name for group in self._groups if group.kind not in HERE]
-        if far:
-            raise UsageError(
-                f"hosts.{far[0]}: prepare is for hosts that are this machine"
-                "\n  hint: erg node prepare on each of those, or a setup script that calls it"
-            )
         if self._groups:
             self._changes()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from ergates.drivers.hosts.local_workers import Place, check_setup, run_setup
 from ergates.drivers.hosts.slurm_allocation import step_prefix, worker_command, worker_environment
 from ergates.drivers.hosts.slurm_nodes import STEP_LOOK_S, SlurmNodes
+from ergates.drivers.hosts.slurm_settings import SlurmSettings
 from ergates.errors import ErgatesError
 from ergates.experiment.host import ExperimentHost
 from ergates.experiment.spec import HostGroup
@@ -37,6 +38,7 @@ class SlurmHosts:
     ) -> None:
         self._group, self._place = group, place
         self._nodes = SlurmNodes(group, place, say, store_here=store_here)
+        self._settings = SlurmSettings(group, place, say)
         self._started: dict[int, str] = {}
 
     def check(self) -> None:
@@ -45,10 +47,15 @@ class SlurmHosts:
         self._nodes.check()
 
     def up(self) -> tuple[ExperimentHost, ...]:
-        """See `Hosts.up`. Waits as long as Slurm lets us wait, and says why."""
+        """See `Hosts.up`. Waits as long as Slurm lets us wait, and says why.
+
+        Raises:
+            UsageError: a node lacks a setting that is wanted; only a node that is ours can say that.
+        """
         held = self._nodes.hold()
         hosts = tuple(ExperimentHost(name=node, group=self._group.name, address=at) for node, at in held.nodes)
         run_setup(self._group, self._place, hosts, {host.name: step_prefix(held.job, host.name) for host in hosts})
+        self._settings.make(held.job, [host.name for host in hosts])
         return hosts
 
     def start_workers(self, store_file: Path, experiment: str) -> None:
@@ -63,13 +70,20 @@ class SlurmHosts:
         self._reap()
         there = {node for _, node in self._nodes.steps(held.job)}
         missing = [(node, address) for node, address in held.nodes if node not in there]
+        self._settings.make(held.job, [node for node, _ in missing])
         begun = {node: self._start(held.job, node, address, store_file, experiment) for node, address in missing}
         self._wait_for_steps(held.job, begun)
 
     def down(self) -> None:
-        """See `Hosts.down`: workers give back what runs, then the job is ended unless it is the one in which we run."""
-        self._nodes.release()
-        self._reap()
+        """See `Hosts.down`: workers give back what runs, settings go back, the job ends if it is ours."""
+        try:
+            held = self._nodes.end_workers()
+            self._settings.undo(
+                "" if held is None else held.job, [] if held is None else [node for node, _ in held.nodes]
+            )
+        finally:
+            self._nodes.release()
+            self._reap()
 
     # --- files ----------------------------------------------------------------------------------------
 

@@ -130,6 +130,15 @@ class SlurmNodes:
             return self._held_anew(held, found)
         return held if self._lasts(found[0]) else None
 
+    def end_workers(self) -> HeldNodes | None:
+        """Nothing of ours runs on the nodes any more; those that are still held."""
+        held = self._held()
+        found = [] if held is None else self._asked(f"--jobs={held.job}")
+        if held is None or not found or not found[0].running:
+            return None
+        self._end_steps([held.job])
+        return held
+
     def release(self) -> None:
         """End the workers, and the job unless it is the one in which we run."""
         with self._alone():

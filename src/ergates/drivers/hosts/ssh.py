@@ -11,16 +11,17 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ergates.clock import SystemClock
 from ergates.drivers.hosts.local_workers import Place, check_setup
 from ergates.drivers.hosts.ssh_folder import FarFolder
+from ergates.drivers.hosts.ssh_settings import SshSettings
 from ergates.drivers.hosts.ssh_tunnel import Tunnel
 from ergates.drivers.placers.far_tags import tags_of
 from ergates.drivers.placers.hosts import Host, named_hosts
@@ -84,6 +85,7 @@ class SshHosts:
         whose = f"{os.uname().nodename}:{os.getuid()}:{place.folder.resolve()}:{group.name}"
         self._key = hashlib.sha256(os.fsencode(whose)).hexdigest()[:12]
         self._cluster = f"experiment-{self._key}"
+        self._settings = SshSettings(group, self._cluster, say)
         name = _UNSAFE.sub("_", place.folder.name.removesuffix(FOLDER_SUFFIX))
         self._folders = {
             host.name: FarFolder(
@@ -93,12 +95,16 @@ class SshHosts:
         }
         self._addresses: dict[str, str] = {}
         self._bases: dict[str, str] = {}
+        self._settings_before: dict[str, str] = {}
         self._tunnels: dict[str, Tunnel] = {}
 
     # --- before anything is started ---------------------------------------------------------------
 
     def check(self) -> None:
-        """See `Hosts.check`: ssh, Python, room on the disk; a clock that is off is said, and no reason to refuse."""
+        """See `Hosts.check`: ssh, Python, room on the disk, settings; a clock that is off is said, and no reason to refuse.
+
+        Where settings are wanted our programs are placed there: they alone know what the host has.
+        """
         try:
             check_setup(self._group, self._place)
             self._places_to_send()
@@ -118,6 +124,18 @@ class SshHosts:
             begun_ns = clock.now_ns()
             around = await talk.ask("around", directory=self._group.directory, timeout_s=STEP_S)
             trip_ns = clock.now_ns() - begun_ns
+            self._check_room(around)
+            if self._settings.wanted:
+                await self._settings.look(run, talk)
+        ahead_ns = clock_ahead_ns(begun_ns, trip_ns, around["now_ns"])
+        if abs(ahead_ns) > CLOCK_TOLERATED_NS:
+            self._say(
+                f"hosts.{self._group.name}: {run.host.name}: its clock is {abs(ahead_ns) / SECOND_NS:.2f} s"
+                f" {'ahead' if ahead_ns > 0 else 'behind'}: times of day on different hosts cannot be compared"
+            )
+        run.now("up")
+
+    def _check_room(self, around: Mapping[str, Any]) -> None:
         if not around["writable"]:
             raise HostError(
                 Reason(f"{around['place']} cannot be written there", "`directory` of the group names another")
@@ -126,13 +144,6 @@ class SshHosts:
             free_mib = around["free_bytes"] // MIB
             hint = "make room there, or name another place: `directory` of the group"
             raise HostError(Reason(f"only {free_mib} MiB are free at {around['place']}", hint))
-        ahead_ns = clock_ahead_ns(begun_ns, trip_ns, around["now_ns"])
-        if abs(ahead_ns) > CLOCK_TOLERATED_NS:
-            self._say(
-                f"hosts.{self._group.name}: {run.host.name}: its clock is {abs(ahead_ns) / SECOND_NS:.2f} s"
-                f" {'ahead' if ahead_ns > 0 else 'behind'}: times of day on different hosts cannot be compared"
-            )
-        run.now("up")
 
     def _places_to_send(self) -> list[tuple[str, Path]]:
         """What is sent, by its name there: below the file's folder as it lies there, anything else by its last name."""
@@ -152,8 +163,11 @@ class SshHosts:
     # --- folders ------------------------------------------------------------------------------------
 
     def up(self) -> tuple[ExperimentHost, ...]:
-        """See `Hosts.up`: a folder on each, with what is sent, and set up once."""
+        """See `Hosts.up`: a folder on each, with what is sent, set up once; then its settings."""
         self._threads(self._make_ready, "could not be made ready")
+        if self._settings.wanted or any(self._settings_before.values()):
+            self._settings.tell()
+            self._refuse_if(asyncio.run(self._many().each(self._hosts, self._prepare)), "could not be prepared")
         return tuple(
             ExperimentHost(name=host.name, group=self._group.name, address=self._addresses[host.name])
             for host in self._hosts
@@ -163,6 +177,7 @@ class SshHosts:
         folder = self._folders[host.name]
         self._addresses[host.name] = self._ssh.reached_as(host)
         self._bases[host.name], notes = folder.ready()
+        self._settings_before[host.name] = str(notes.get("settings", ""))
         places = self._places_to_send()
         sent = digest_of(places)
         if notes.get("sent") != sent:
@@ -174,6 +189,17 @@ class SshHosts:
             if notes.get("set_up") != done:
                 self._set_up(host, script)
                 folder.note("set_up", done)
+
+    async def _prepare(self, run: HostRun) -> None:
+        name = run.host.name
+        before, wanted = self._settings_before[name], self._settings.text
+        async with run.reached() as talk:
+            if before not in ("", wanted):  # what is not wanted any more goes back first
+                await self._settings.undo(run, talk, self._bases[name])
+            await asyncio.to_thread(self._folders[name].note, "settings", wanted)
+            if wanted:
+                await self._settings.make(run, talk, self._bases[name])
+        run.now("up")
 
     def _set_up(self, host: Host, script: bytes) -> None:
         async def work(run: HostRun) -> None:
@@ -319,9 +345,11 @@ class SshHosts:
             answer = await talk.ask(
                 "stop", cluster=self._cluster, now=True, grace_s=STOP_S, timeout_s=2 * STOP_S + STEP_S
             )
-        if answer["left"]:
-            pids = ", ".join(str(pid) for pid in answer["left"])
-            raise HostError(Reason(f"processes that do not end: {pids}", "look there with ps"))
+            if answer["left"]:
+                pids = ", ".join(str(pid) for pid in answer["left"])
+                raise HostError(Reason(f"processes that do not end: {pids}", "look there with ps"))
+            if self._settings.wanted:
+                await self._settings.undo(run, talk, await asyncio.to_thread(self._base, run.host))
         run.now("down")
 
     def _clear(self, host: Host) -> None:

@@ -228,14 +228,35 @@ def set_up(request: dict[str, Any], payload: bytes) -> dict[str, Any]:
             cwd=request.get("cwd") or os.path.expanduser("~"),
             env={**clean_environment(), **request.get("environment", {})}, start_new_session=True,
         )  # fmt: skip
+    wait_for(process)
+    return {"code": process.returncode, "log": str(log), "tail": tail_of(log)}
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> None:
+    """Until it has ended; it is killed, and we end, when whoever waits is gone."""
     while process.poll() is None:
-        # Nothing is sent while we work: a standard input that can be read has ended, and whoever waits is gone.
+        # Nothing is sent while we work: a standard input that can be read has ended.
         if select.select([sys.stdin.buffer], [], [], 0.1)[0]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             sys.exit(1)
-    return {"code": process.returncode, "log": str(log), "tail": tail_of(log)}
+
+
+def erg(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:
+    """Run the `erg` that was installed here to its end; say how it ended and what it printed."""
+    program = cache_dir() / request["key"] / "bin" / "python"
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            [str(program), "-I", "-m", "ergates", *request["words"]],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            cwd=os.path.expanduser("~"), env=clean_environment(), start_new_session=True,
+        )  # fmt: skip
+        wait_for(process)
+        out.seek(0)
+        err.seek(0)
+        said = {"out": out.read().decode(errors="replace"), "err": err.read().decode(errors="replace")}
+    return {"code": process.returncode, "erg": str(program.with_name("erg")), **said}
 
 
 def start(request: dict[str, Any], _payload: bytes) -> dict[str, Any]:
@@ -402,6 +423,7 @@ ANSWERS: dict[str, Callable[[dict[str, Any], bytes], dict[str, Any]]] = {
     "around": around,
     "install": install,
     "set_up": set_up,
+    "erg": erg,
     "start": start,
     "alive": alive,
     "stop": stop,

@@ -81,7 +81,9 @@ class SshUp:
         async with run.reached() as talk:
             if self._plan.setup is not None:
                 await self._set_up(run, talk, self._plan.setup)
-            key, seen = await self._programs(run, talk)
+            key, seen = await programs_there(
+                run, talk, self._wheelhouse, self._plan.cluster, lambda seen: self._starts_any(seen)
+            )
             run.report.sent_bytes = talk.sent_bytes
             records: dict[int, dict[str, Any]] = {}
             for number in range(1, self._plan.count + 1):
@@ -113,24 +115,8 @@ class SshUp:
                 Reason(f"the set-up script failed there, {how}: {last}", f"all it printed: {answer['log']} there")
             )
 
-    async def _programs(self, run: HostRun, talk: Conversation) -> tuple[str, dict[str, Any]]:
-        """See that the programs are there if any worker is to be started; returns their key there, and what runs already."""
-        tags = tags_of(talk.facts)
-        run.now("gathering wheels")
-        try:
-            bundle = await self._wheelhouse.bundle(tags)
-        except WheelhouseError as error:
-            what, _, hint = str(error).partition("\n")
-            raise HostError(Reason(what, hint.strip().removeprefix("hint: "))) from error
-        # An environment belongs to one Python at one path: hosts may share a home and differ in that.
-        where = f"{bundle.sha256} {talk.facts['executable']} {talk.facts['python']} {talk.facts['machine']}"
-        key = hashlib.sha256(where.encode()).hexdigest()[:20]
-        seen = await talk.ask("look", cluster=self._plan.cluster, key=key, timeout_s=STEP_TIMEOUT_S)
-        to_start = {str(number) for number in range(1, self._plan.count + 1)} - seen["workers"].keys()
-        if to_start and not seen["installed"]:
-            run.now("installing")
-            await talk.ask("install", bundle.tar, key=key, sha256=bundle.sha256, timeout_s=INSTALL_TIMEOUT_S)
-        return key, seen
+    def _starts_any(self, seen: Mapping[str, Any]) -> bool:
+        return bool({str(number) for number in range(1, self._plan.count + 1)} - seen["workers"].keys())
 
     async def _start(self, run: HostRun, talk: Conversation, key: str, number: int) -> dict[str, Any]:
         run.now("starting")
@@ -178,6 +164,42 @@ class SshUp:
         if late:
             what = f"the worker runs, but the store did not hear from it within {self._plan.join_s:.0f} s"
             raise HostError(Reason(f"{what}{': ' if last else ''}{last}", f"can that host reach the store? {log}"))
+
+
+async def programs_there(
+    run: HostRun,
+    talk: Conversation,
+    wheelhouse: Wheelhouse,
+    cluster: str,
+    needed: Callable[[Mapping[str, Any]], bool] = lambda _seen: True,
+) -> tuple[str, dict[str, Any]]:
+    """See that the programs are on a host; returns their key there, and what was seen there: `installed`, and `workers`.
+
+    Args:
+        run: of the host.
+        talk: to it.
+        wheelhouse: what is sent.
+        cluster: whose workers are looked for.
+        needed: whether they are sent where they are missing, by what was seen.
+
+    Raises:
+        HostError: there are none for it, or it does not take them.
+    """
+    tags = tags_of(talk.facts)
+    run.now("gathering wheels")
+    try:
+        bundle = await wheelhouse.bundle(tags)
+    except WheelhouseError as error:
+        what, _, hint = str(error).partition("\n")
+        raise HostError(Reason(what, hint.strip().removeprefix("hint: "))) from error
+    # An environment belongs to one Python at one path: hosts may share a home and differ in that.
+    where = f"{bundle.sha256} {talk.facts['executable']} {talk.facts['python']} {talk.facts['machine']}"
+    key = hashlib.sha256(where.encode()).hexdigest()[:20]
+    seen = await talk.ask("look", cluster=cluster, key=key, timeout_s=STEP_TIMEOUT_S)
+    if not seen["installed"] and needed(seen):
+        run.now("installing")
+        await talk.ask("install", bundle.tar, key=key, sha256=bundle.sha256, timeout_s=INSTALL_TIMEOUT_S)
+    return key, seen
 
 
 def _last_line(text: str) -> str:
