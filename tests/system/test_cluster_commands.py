@@ -154,7 +154,8 @@ def test_what_was_drained_into_a_ledger_nobody_names_is_said_to_be_there(cluster
     assert moved not in cluster.erg("report", env=cluster.env).err
     cluster("controller", "--once", "--ledger", "ledger.db")
     for words in (("logs", "1"), ("logs", "j1"), ("export",), ("explain", "1"), ("report",)):
-        assert moved in cluster.erg(*words, env=cluster.env).err, words
+        said = cluster.erg(*words, env=cluster.env).err
+        assert f"{moved} {cluster.erg.folder}/ledger.db on " in said and "name it in ERGATES_LEDGER" in said, words
 
 
 def test_a_ledger_that_is_not_there_is_not_made_by_looking(cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from postgres_rig import PASSWORD, PostgresCluster
@@ -221,6 +222,24 @@ def check_all_there_once(rig: Rig, ledger: OpenLedger) -> int:
 # --- tests ----------------------------------------------------------------------------------------
 
 
+def test_the_store_knows_its_ledger_and_no_password(rig: Rig) -> None:
+    """Named in the whole URL, in the environment, where a password may stand."""
+    assert rig.store.ledger_noted() is None
+    rig.env.pop("ERGATES_LEDGER_PASSWORD")
+    quoted = quote(PASSWORD, safe="")
+    rig.env["ERGATES_LEDGER"] = rig.ledger_url.replace("erg@", f"erg:{quoted}@")
+    assert quoted in rig.env["ERGATES_LEDGER"]
+    rig.once()
+    place = rig.store.ledger_noted()
+    assert place is not None and place.where.startswith("postgresql://erg@") and rig.database in place.where
+    assert PASSWORD not in place.where and quoted not in place.where
+    client = rig.redis.client()
+    everything = b"".join(client.dump(key) or b"" for key in client.keys("*"))
+    client.close()
+    assert b"postgresql" in everything
+    assert PASSWORD.encode() not in everything and quoted.encode() not in everything
+
+
 def test_two_controllers_while_work_goes_on(rig: Rig) -> None:
     pair = [rig.start(), rig.start()]
     for process in pair:
@@ -361,9 +380,9 @@ def test_tasks_of_a_dead_worker_are_taken_back(rig: Rig) -> None:
     (offer,) = rig.store.exchange("dead", [], [], CLOCK.now_ns()).offers
     want = Want(job=job, class_id=offer.class_id, priority=offer.priority, count=4)
     assert len(rig.store.exchange("dead", [], [want], CLOCK.now_ns()).leases) == 4
-    assert rig.once() == {"drained": 4, "reaped": 4}
+    assert rig.once() == {"drained": 4, "reaped": 4, "forgotten": 0}
     assert rig.store.status(job).outcomes == {"lost": 4}
-    assert rig.once() == {"drained": 0, "reaped": 0}
+    assert rig.once() == {"drained": 0, "reaped": 0, "forgotten": 0}
     assert {worker.info.id for worker in rig.store.workers() if worker.standing == "live"} == {"w"}
 
 

@@ -15,11 +15,12 @@ pytestmark = [pytest.mark.needs("redis"), pytest.mark.system]
 SECRET, GUESS = "right-password", "wrong-password"
 VERBS = (
     ("run", "true"), ("submit", "true"), ("close", "j1"), ("edit", "j1", "--set", "priority=1"), ("retry", "j1"),
-    ("cancel", "j1"), ("pause", "j1"), ("resume", "j1"), ("status",), ("status", "j1"), ("top", "--once"), ("wait", "j1"),
+    ("cancel", "j1"), ("forget", "j1"), ("pause", "j1"), ("resume", "j1"), ("status",), ("status", "j1"), ("top", "--once"),
+    ("wait", "j1"),
     ("logs", "j1/1"), ("explain", "j1"), ("explain", "j1/1"), ("export", "j1"), ("report",), ("worker", "start"),
     ("worker", "list"), ("worker", "set", "w1", "--cpus", "1"), ("worker", "drain", "--all"), ("controller", "--once"),
 )  # fmt: skip
-NOT_OF_A_STORE = {"doctor", "config", "completion", "simulate", "store", "distcomp", "experiment"}
+NOT_OF_A_STORE = {"doctor", "config", "completion", "simulate", "store", "distcomp", "experiment", "node"}
 
 
 @pytest.fixture(scope="module")

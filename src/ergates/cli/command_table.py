@@ -12,6 +12,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("edit", "Change many waiting tasks at once: priority, memory, command; run some again."),
             ("retry", "Take failed or cancelled tasks back into the queue."),
             ("cancel", "Cancel jobs or some of their tasks."),
+            ("forget", "Remove finished jobs from the store; the ledger keeps what it has of them."),
             ("pause", "Start no more tasks of jobs until they are resumed."),
             ("resume", "Let paused jobs go on."),
         ),

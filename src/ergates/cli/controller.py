@@ -11,11 +11,13 @@ from typing import TypeVar
 
 import click
 
+from ergates.cli.ledger_noted import note_ledger
 from ergates.cli.ledger_option import NamedLedger, ledger_option
 from ergates.cli.opened import named_store
-from ergates.cli.options import cluster_options, examples
+from ergates.cli.options import DURATION, cluster_options, examples
 from ergates.cli.wording import plural
 from ergates.errors import StoreUnavailableError, UsageError
+from ergates.units import Nanoseconds
 
 T = TypeVar("T")
 INTERRUPTED = 130
@@ -28,6 +30,7 @@ LOOK_AGAIN_S = 2.0
         "erg controller --store redis://head --ledger postgresql://erg@db1/ergates",
         "erg controller --store redis://head --ledger ledger.db --metrics-listen 127.0.0.1:9464",
         "erg controller --once            do what there is to do, then end: for cron",
+        "erg controller --forget-after 7d --ledger ledger.db",
     )
 )
 @ledger_option
@@ -37,8 +40,17 @@ LOOK_AGAIN_S = 2.0
     metavar="HOST:PORT",
     help="Serve metrics for Prometheus there; nobody is asked for a password.  [default: nowhere]",
 )
+@click.option(
+    "--forget-after",
+    type=DURATION,
+    metavar="TIME",
+    help="Remove finished jobs from the store so long after their end, when all their attempts are drained: 7d."
+    "  [default: never]",
+)
 @cluster_options
-def command(ledger: NamedLedger | None, once: bool, metrics_listen: str | None, as_json: bool) -> int:
+def command(
+    ledger: NamedLedger | None, once: bool, metrics_listen: str | None, forget_after: int | None, as_json: bool
+) -> int:
     """Move attempts from a cluster's store into its ledger, and take back tasks of workers that went away.
 
     Optional: workers take back tasks, too. It may be started anew, killed, or run twice at any time; nothing is lost or counted
@@ -65,10 +77,19 @@ def command(ledger: NamedLedger | None, once: bool, metrics_listen: str | None, 
             if each is not None:
                 stack.enter_context(closing(each))
         if store is not None and not stop.is_set():
+            if where is not None:
+                note_ledger(store, where)
             memory = ServerMemory(address)
             stack.enter_context(closing(memory))
             controller = stack.enter_context(
-                built_controller(store, opened, say=_say, metrics_listen=metrics_listen, memory=memory.read)
+                built_controller(
+                    store,
+                    opened,
+                    say=_say,
+                    metrics_listen=metrics_listen,
+                    memory=memory.read,
+                    forget_after_ns=None if forget_after is None else Nanoseconds(forget_after),
+                )
             )
             if once:
                 _tell(*controller.once(), kept=opened is None, as_json=as_json)
@@ -119,13 +140,14 @@ def _say(text: str) -> None:
     click.echo(f"erg controller: {text}", err=True)
 
 
-def _tell(drained: int, reaped: int, *, kept: bool, as_json: bool) -> None:
+def _tell(drained: int, reaped: int, forgotten: int, *, kept: bool, as_json: bool) -> None:
     if as_json:
         from ergates.cli.json_output import print_json
 
-        print_json({"drained": drained, "reaped": reaped})
+        print_json({"drained": drained, "reaped": reaped, "forgotten": forgotten})
     else:
         moved = (
             "no --ledger: attempts stay in the store" if kept else f"{plural(drained, 'attempt')} moved into the ledger"
         )
-        click.echo(f"{moved}; {plural(reaped, 'lease')} of absent workers ended")
+        gone = f"; {plural(forgotten, 'job')} forgotten" if forgotten else ""
+        click.echo(f"{moved}; {plural(reaped, 'lease')} of absent workers ended{gone}")

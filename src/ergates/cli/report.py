@@ -104,8 +104,9 @@ def _cluster_sums(job: str | None, by: str, named: NamedLedger | None) -> tuple[
         ledger = None if where is None else stack.enter_context(closing(open_ledger(where)))
         jobs = report_jobs(store, ledger)
         chosen = jobs if job is None else chosen_jobs(jobs, job)
-        ended = 0
+        ended, place = 0, None
         if store is not None and ledger is None:
+            place = store.ledger_noted()
             ids = {each.id for each in chosen}
             ended = sum(sum(status.outcomes.values()) for status in store.jobs() if status.id in ids)
         report = cluster_sums(store, ledger, by, chosen, all_jobs=job is None)
@@ -116,7 +117,7 @@ def _cluster_sums(job: str | None, by: str, named: NamedLedger | None) -> tuple[
             err=True,
         )
     elif (missing := ended - sum(each.attempts for each in report.sums)) > 0:
-        tell_drained(plural(missing, "attempt"))
+        tell_drained(plural(missing, "attempt"), place)
     return report.sums
 
 

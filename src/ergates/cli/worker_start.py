@@ -93,8 +93,10 @@ def command(as_json: bool, **options: Any) -> int:
         ledger = _ledger_to_fill(options["ledger"])
         if ledger is not None:
             from ergates.agent.ledger_thread import LedgerThread
+            from ergates.cli.ledger_noted import note_ledger
             from ergates.drivers.ledgers.open_ledger import open_ledger
 
+            note_ledger(store, ledger)
             drains = LedgerThread(
                 store,
                 lambda: open_ledger(ledger, wait=True),

@@ -9,14 +9,17 @@ from typing import Protocol
 
 from ergates.clock import SystemClock
 from ergates.controller.controller import Controller
+from ergates.controller.forget import Forgetter
 from ergates.controller.reap import Reaper, reaping_member
 from ergates.controller.watch import Watch
 from ergates.drivers.ledgers.drain import Drainer
 from ergates.taskqueue.ledger import Drainable, Ledger
+from ergates.taskqueue.retention import Retention
 from ergates.taskqueue.store import Exchanger, Reader, Roster
+from ergates.units import Nanoseconds
 
 
-class Store(Exchanger, Reader, Roster, Drainable, Protocol):
+class Store(Exchanger, Reader, Roster, Drainable, Retention, Protocol):
     """The sides of a cluster's store that a controller uses."""
 
     @property
@@ -31,6 +34,7 @@ def built_controller(
     say: Callable[[str], None],
     metrics_listen: str | None = None,
     memory: Callable[[], tuple[int, int]] | None = None,
+    forget_after_ns: Nanoseconds | None = None,
 ) -> Iterator[Controller]:
     """A controller, and with `metrics_listen` (`host:port`) the server of its metrics around it.
 
@@ -40,6 +44,7 @@ def built_controller(
         say: told of what people should know, one line each.
         metrics_listen: None: nobody is served.
         memory: asks the store's server for its (used, limit) bytes; only metrics need it.
+        forget_after_ns: how long after its end a drained job leaves the store; None: never.
 
     Raises:
         UsageError: nothing can listen there.
@@ -47,8 +52,9 @@ def built_controller(
     clock = SystemClock()
     drainer = None if ledger is None else Drainer(store, ledger, clock, say)
     reaper = Reaper(store, clock, reaping_member(str(uuid.uuid4()), clock), say)
+    forgetter = None if forget_after_ns is None else Forgetter(store, forget_after_ns, clock, say)
     if metrics_listen is None:
-        yield Controller(drainer=drainer, reaper=reaper, watch=None, clock=clock)
+        yield Controller(drainer=drainer, reaper=reaper, forgetter=forgetter, watch=None, clock=clock)
         return
     from ergates.controller.metrics import MetricsServer, Sources
 
@@ -57,6 +63,6 @@ def built_controller(
     server = MetricsServer(metrics_listen, sources)
     say(f"metrics at http://{metrics_listen.rpartition(':')[0]}:{server.port}/metrics")
     try:
-        yield Controller(drainer=drainer, reaper=reaper, watch=watch, clock=clock)
+        yield Controller(drainer=drainer, reaper=reaper, forgetter=forgetter, watch=watch, clock=clock)
     finally:
         server.close()
