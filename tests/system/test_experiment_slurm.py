@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -125,7 +126,7 @@ def test_a_gang_of_eight_that_loses_a_member_is_repeated_and_the_table_says_so(l
     manifest = lab.manifest()
     assert manifest["ok"], manifest["problem"]
     assert manifest["attempts"] == 2
-    assert "member" in manifest["past"][0]
+    assert re.search(r"rank \d \(member\) on n[1-8]: ", manifest["past"][0]), manifest["past"]
     assert {member["seat"]["host"] for member in manifest["members"]} == set(lab.slurm.nodes)
     assert [member["seat"]["index"] for member in manifest["members"]] == list(range(8))
     row = lab.row()

@@ -8,6 +8,7 @@ import uuid
 from ergates.agent.settings import RunSettings
 from ergates.cluster.node import NodeCapacity, WorkerInfo
 from ergates.drivers import machine
+from ergates.experiment.host import EXPERIMENT_LABEL, HOST_LABEL
 from ergates.taskqueue.launching import MemorySample
 from ergates.taskqueue.node_events import NodeSampled
 from ergates.units import Bytes, MilliCpus
@@ -39,12 +40,19 @@ def describe_worker(capacity: NodeCapacity) -> WorkerInfo:
     """A new worker's identity: a fresh UUID, and what lets others of this host see that it is dead."""
     return WorkerInfo(
         id=str(uuid.uuid4()),
-        host=machine.host_name(),
+        host=_host_of(capacity),
         pid=os.getpid(),
         pid_start_ticks=machine.pid_start_ticks(os.getpid()),
         boot_id=machine.boot_id(),
         capacity=capacity,
     )
+
+
+def _host_of(capacity: NodeCapacity) -> str:
+    """The machine's name; in an experiment the host's, for several of its hosts may be one machine."""
+    labels = capacity.labels
+    named = labels.get(HOST_LABEL) if EXPERIMENT_LABEL in labels else None
+    return named or machine.host_name()
 
 
 class MemoryGauge:

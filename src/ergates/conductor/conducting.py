@@ -87,7 +87,7 @@ class Conductor:
         self._display, self._clock = display, clock
         self._watch = Watch(store, job)
         self._reaper = Reaper(store, clock, reaping_member(str(uuid.uuid4()), clock), lambda _: None)
-        self._due: dict[str, int] = {}
+        self._due = {"far": clock.now_ns() + FAR_HOSTS_NS}  # their workers were just started, and may not be known yet
         self._stopping = False
 
     def run(self, signals: Caught, alarm: Alarm) -> Why:

@@ -16,6 +16,7 @@ from ergates.conductor.run_manifest import manifest_of
 from ergates.conductor.standing import FailedRun, Standing, estimated_left_ns, run_name
 from ergates.conductor.submission import earlier_attempts
 from ergates.conductor.watching import EndedRun, Watch
+from ergates.conductor.whereabouts import Whereabouts
 from ergates.errors import ErgatesError
 from ergates.experiment.host import ExperimentHost, Hosts
 from ergates.experiment.layout import MEMBER, attempt_folder, member_folder_name
@@ -51,6 +52,7 @@ class RunBook:
         self._open = {number for number, run in self._runs.items() if not folder.is_finished(run)}
         self._groups: Mapping[str, Hosts] = {}
         self._hosts: tuple[ExperimentHost, ...] = ()
+        self._whereabouts = Whereabouts()
         self._failed: list[FailedRun] = []
         self._running: tuple[str, ...] = ()
         self._ended_now = 0
@@ -66,6 +68,7 @@ class RunBook:
     def raised(self, groups: Mapping[str, Hosts], hosts: Iterable[ExperimentHost]) -> None:
         """Hosts are there: what is gathered comes from them, and time counts from now."""
         self._groups, self._hosts = groups, tuple(hosts)
+        self._whereabouts = Whereabouts(self._hosts)
         self._began_ns = self._clock.now_ns()
 
     def take_in(self, ended: Iterable[EndedRun]) -> list[tuple[Run, Manifest]]:
@@ -96,11 +99,13 @@ class RunBook:
         folder.mkdir(parents=True, exist_ok=True)
         members = {}
         groups = [(role.role, role.group) for role in roles for _ in range(role.count)]
+        leaders = {attempt.number: attempt.host for attempt in ended.attempts}
         for rank, (role, group) in enumerate(groups):
             name = member_folder_name(rank, role)
             for earlier in range(1, number):  # why it was repeated is to be found here, too
-                self._bring(attempt_folder(self._folder.run_folder(run), earlier) / name, group)
-            member = self._member(folder / name, group)
+                leader = leaders.get(earlier, "") if rank == 0 else ""
+                self._bring(attempt_folder(self._folder.run_folder(run), earlier) / name, group, leader)
+            member = self._member(folder / name, group, leaders.get(number, "") if rank == 0 else "")
             if member is not None:
                 members[rank] = member
         return manifest_of(
@@ -115,21 +120,24 @@ class RunBook:
             before=earlier_attempts(self._folder, run),
         )
 
-    def _member(self, folder: Path, group: str) -> MemberRecord | None:
+    def _member(self, folder: Path, group: str, known: str) -> MemberRecord | None:
         """What a member wrote, brought here from whichever host has it; None when nobody does."""
-        self._bring(folder, group)
+        self._bring(folder, group, known)
         try:
             return _decode_member((folder / MEMBER).read_bytes())
         except (OSError, msgspec.MsgspecError):
             return None
 
-    def _bring(self, folder: Path, group: str) -> None:
-        """From whichever host has it; it may never have been there."""
-        relative = os.path.relpath(folder, self._folder.path)
-        for host in self._hosts:
-            if host.group == group and not folder.exists():
-                with suppress(ErgatesError):
-                    self._groups[group].gather(host, relative, folder)
+    def _bring(self, folder: Path, group: str, known: str) -> None:
+        """From whichever host has it, first from the one that the store knows; it may never have been there."""
+        relative, attempt = os.path.relpath(folder, self._folder.path), str(folder.parent)
+        for host in self._whereabouts.order(group, attempt, folder.name, known):
+            if folder.exists():
+                return
+            with suppress(ErgatesError):
+                self._groups[group].gather(host, relative, folder)
+            if folder.exists():
+                self._whereabouts.found(host, attempt, folder.name)
 
     def _note(self, run: Run, manifest: Manifest) -> None:
         if not manifest.ok:
