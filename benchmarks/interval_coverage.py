@@ -13,9 +13,9 @@ import statistics
 
 from _record import Bar, argument_parser, finish, machine_facts
 
-from ergates.experiment.bootstrap import Statistic, effect_interval
-from ergates.experiment.significance import p_value
-from ergates.experiment.stratified import Stratum, overall_interval, overall_p
+from ergates.experiment.statistics.bootstrap import Statistic, effect_interval
+from ergates.experiment.statistics.significance import p_value
+from ergates.experiment.statistics.stratified import Stratum, overall_interval, overall_p
 
 SIGMA, RATIO, LEVEL = 0.5, 2.0, 0.05
 STATISTICS: tuple[Statistic, ...] = ("median", "mean")

@@ -7,8 +7,8 @@ from itertools import groupby
 
 from ergates.cli.tables import Column, clean, table_lines
 from ergates.cli.wording import count, plural, shortened
-from ergates.experiment.findings import Finding, effect_words, p_words, sample_words
 from ergates.experiment.layout import shown_value
+from ergates.experiment.statistics.findings import Finding, effect_words, p_words, sample_words
 from ergates.experiment.table import Table, failed_rows
 
 _FAILED_SHOWN = 5

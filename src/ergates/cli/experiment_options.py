@@ -55,7 +55,7 @@ def chosen_experiment(
     Raises:
         InputError: the file or an option cannot be read, or leaves nothing to run.
     """
-    from ergates.experiment.overrides import changed
-    from ergates.experiment.read_experiment import read_experiment
+    from ergates.experiment.reading.overrides import changed
+    from ergates.experiment.reading.read_experiment import read_experiment
 
     return changed(read_experiment(file), sets=sets, only=only, repetitions=repetitions)

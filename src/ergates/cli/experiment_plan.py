@@ -70,7 +70,7 @@ def _looked_at(experiment: Experiment, file: Path, chosen_folder: Path | None, n
     from ergates.experiment.layout import run_folder_name
     from ergates.experiment.plan import plan_runs, same_run
     from ergates.experiment.preview import command_lines
-    from ergates.experiment.read_experiment import read_experiment
+    from ergates.experiment.reading.read_experiment import read_experiment
 
     folder = ExperimentFolder((chosen_folder or folder_of(file)).absolute())
     runs = plan_runs(experiment)

@@ -58,7 +58,7 @@ def command(
     from ergates.conductor.make_runs import Asked, end_of_earlier
     from ergates.conductor.plan_changes import refuse_other, wanted_numbers
     from ergates.experiment.plan import plan_runs
-    from ergates.experiment.read_experiment import read_experiment
+    from ergates.experiment.reading.read_experiment import read_experiment
 
     experiment = chosen_experiment(file, sets, only, repetitions)
     written = read_experiment(file)

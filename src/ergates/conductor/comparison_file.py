@@ -9,8 +9,8 @@ import msgspec
 
 from ergates import __version__
 from ergates.drivers.whole_file import write_whole
-from ergates.experiment.findings import Finding
 from ergates.experiment.spec import Comparison, Experiment
+from ergates.experiment.statistics.findings import Finding
 from ergates.experiment.table import Table, failed_rows
 
 COMPARISON = "comparison.json"

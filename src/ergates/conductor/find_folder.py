@@ -10,7 +10,7 @@ from msgspec import Struct
 from ergates.conductor.experiment_folder import ExperimentFolder, folder_of
 from ergates.errors import UsageError
 from ergates.experiment.layout import FOLDER_SUFFIX
-from ergates.experiment.read_experiment import read_experiment
+from ergates.experiment.reading.read_experiment import read_experiment
 from ergates.experiment.spec import Experiment
 
 

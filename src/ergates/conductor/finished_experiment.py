@@ -19,13 +19,13 @@ from msgspec import Struct
 from ergates.conductor.find_folder import find_folder
 from ergates.conductor.results import check_statistics, read_table
 from ergates.errors import UsageError
-from ergates.experiment.compare import compare
-from ergates.experiment.comparison_chosen import chosen_comparison
 from ergates.experiment.figures import drawing_of, figures_of
-from ergates.experiment.findings import Finding
 from ergates.experiment.measure import Cell
 from ergates.experiment.records import Manifest
 from ergates.experiment.spec import Experiment, Figure, Value
+from ergates.experiment.statistics.compare import compare
+from ergates.experiment.statistics.comparison_chosen import chosen_comparison
+from ergates.experiment.statistics.findings import Finding
 from ergates.experiment.table import Table
 
 if TYPE_CHECKING:

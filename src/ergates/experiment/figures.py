@@ -13,11 +13,11 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from ergates.experiment.bootstrap import Statistic
 from ergates.experiment.layout import shown_value
 from ergates.experiment.measure import Cell
-from ergates.experiment.samples import Point, groups_of, is_number, sample_of, values_of
 from ergates.experiment.spec import Experiment, Figure, Value
+from ergates.experiment.statistics.bootstrap import Statistic
+from ergates.experiment.statistics.samples import Point, groups_of, is_number, sample_of, values_of
 from ergates.experiment.table import Table, ok_rows
 
 Shape = Literal["line", "bar", "box", "ecdf"]

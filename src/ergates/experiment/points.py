@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from ergates.experiment.read_hosts import count_name
 from ergates.experiment.run import RoleSeats
 from ergates.experiment.spec import Experiment, Value
 
@@ -15,6 +15,10 @@ ONE_MACHINE = frozenset({"simulated", "namespaces"})
 """Kinds of groups whose hosts are all this machine."""
 SPARE = "spare"
 """Roles of hosts that are kept idle; no role of a file has a dot in its name."""
+
+
+COUNT_TEMPLATE = re.compile(r"\{([^{}]+)\}")
+"""How many hosts a role has, where an axis or a constant says it."""
 
 
 def grid_size(experiment: Experiment) -> int:
@@ -62,6 +66,13 @@ def seats_with_spare(experiment: Experiment, point: Point) -> tuple[RoleSeats, .
         ):
             spare.append(RoleSeats(role=f"{SPARE}.{group.name}", group=group.name, count=group.count - used))
     return (*seats, *spare)
+
+
+def count_name(count: str) -> str:
+    """`clients` of `{clients}`."""
+    match = COUNT_TEMPLATE.fullmatch(count)
+    assert match is not None
+    return match[1]
 
 
 def _count(role: str, count: int | str, values: Mapping[str, Value]) -> int:

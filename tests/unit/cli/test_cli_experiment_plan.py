@@ -13,7 +13,7 @@ import pytest
 from ergates.cli.main import exit_code_of
 from ergates.conductor.experiment_folder import ExperimentFolder
 from ergates.experiment.plan import plan_runs
-from ergates.experiment.read_experiment import read_experiment
+from ergates.experiment.reading.read_experiment import read_experiment
 from ergates.experiment.records import Manifest
 
 FILE = """

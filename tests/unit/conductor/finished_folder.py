@@ -8,7 +8,7 @@ from pathlib import Path
 from ergates.conductor.experiment_folder import ExperimentFolder, folder_of
 from ergates.experiment.layout import attempt_folder, member_folder_name
 from ergates.experiment.plan import order_of, plan_runs
-from ergates.experiment.read_experiment import read_experiment
+from ergates.experiment.reading.read_experiment import read_experiment
 from ergates.experiment.records import Manifest, MemberRecord, ProgramRecord
 from ergates.experiment.run import Run, Seated
 

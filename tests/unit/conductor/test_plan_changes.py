@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ergates.conductor.plan_changes import differences, refuse_other, wanted_numbers
 from ergates.errors import UsageError
 from ergates.experiment.plan import plan_runs
-from ergates.experiment.read_experiment import parse_experiment
+from ergates.experiment.reading.read_experiment import parse_experiment
 from ergates.experiment.spec import Axis, Experiment, Measure
 
 FILE = """

@@ -14,7 +14,7 @@ from ergates.conductor.standing import FailedRun, Standing, estimated_left_ns
 from ergates.conductor.standing_of import standing_of
 from ergates.errors import UsageError
 from ergates.experiment.plan import plan_runs
-from ergates.experiment.read_experiment import parse_experiment
+from ergates.experiment.reading.read_experiment import parse_experiment
 from ergates.experiment.records import Manifest
 from ergates.units import SECOND_NS
 

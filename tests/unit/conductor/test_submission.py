@@ -21,7 +21,7 @@ from ergates.drivers import machine
 from ergates.drivers.hosts.local_workers import Place
 from ergates.drivers.stores.sqlite import SqliteStore
 from ergates.experiment.plan import plan_runs
-from ergates.experiment.read_experiment import parse_experiment
+from ergates.experiment.reading.read_experiment import parse_experiment
 from ergates.experiment.records import Manifest
 from ergates.taskqueue.store import Commit, Done, Failed, Lease, Returned, Want
 from ergates.units import Bytes, MilliCpus

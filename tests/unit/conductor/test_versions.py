@@ -10,7 +10,7 @@ from shutil import which
 import pytest
 
 from ergates.conductor.versions import versions_of
-from ergates.experiment.read_experiment import parse_experiment
+from ergates.experiment.reading.read_experiment import parse_experiment
 
 pytestmark = pytest.mark.skipif(which("git") is None, reason="git is not installed")
 TEXT = 'program = "sh {here}/it.sh"\n'

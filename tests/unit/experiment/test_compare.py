@@ -11,10 +11,10 @@ from msgspec import structs
 from runs_made_up import experiment_of, runs_of
 
 from ergates.errors import UsageError
-from ergates.experiment.compare import compare
-from ergates.experiment.comparison_chosen import chosen_comparison
-from ergates.experiment.findings import Finding, number_words
 from ergates.experiment.spec import Comparison, Measure, Value
+from ergates.experiment.statistics.compare import compare
+from ergates.experiment.statistics.comparison_chosen import chosen_comparison
+from ergates.experiment.statistics.findings import Finding, number_words
 from ergates.experiment.table import table_of
 
 AGAINST = Comparison(axis="policy", baseline="fcfs")

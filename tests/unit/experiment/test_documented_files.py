@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ergates.experiment.plan import plan_runs
-from ergates.experiment.read_experiment import parse_experiment, read_experiment
+from ergates.experiment.reading.read_experiment import parse_experiment, read_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "experiments.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ergates.errors import InputError
-from ergates.experiment.overrides import changed
 from ergates.experiment.plan import plan_runs
-from ergates.experiment.read_experiment import parse_experiment
+from ergates.experiment.reading.overrides import changed
+from ergates.experiment.reading.read_experiment import parse_experiment
 
 EXPERIMENT = parse_experiment(
     """

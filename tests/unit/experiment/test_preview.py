@@ -9,7 +9,7 @@ import pytest
 from ergates.experiment.duration_estimate import OVERHEAD_S, estimated_duration
 from ergates.experiment.plan import plan_runs
 from ergates.experiment.preview import CommandLine, command_lines
-from ergates.experiment.read_experiment import parse_experiment
+from ergates.experiment.reading.read_experiment import parse_experiment
 from ergates.experiment.spec import Experiment
 
 

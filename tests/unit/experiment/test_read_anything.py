@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ergates.errors import InputError
 from ergates.experiment.plan import plan_runs
 from ergates.experiment.preview import command_lines
-from ergates.experiment.read_experiment import parse_experiment
+from ergates.experiment.reading.read_experiment import parse_experiment
 from ergates.experiment.spec import Experiment
 
 EVERYTHING = Path(__file__).parent / "everything" / "everything.toml"

@@ -9,8 +9,8 @@ import pytest
 from ergates.drivers.nodes import catalogue
 from ergates.errors import InputError
 from ergates.experiment.plan import plan_runs
-from ergates.experiment.read_experiment import FILE_BYTES_MAX, parse_experiment, read_experiment
-from ergates.experiment.read_hosts import SETTINGS
+from ergates.experiment.reading.read_experiment import FILE_BYTES_MAX, parse_experiment, read_experiment
+from ergates.experiment.reading.read_hosts import SETTINGS
 from ergates.experiment.spec import (
     Axis,
     Comparison,

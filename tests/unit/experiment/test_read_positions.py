@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ergates.experiment.read_positions import Path, line_of, lines_of
+from ergates.experiment.reading.read_positions import Path, line_of, lines_of
 
 TEXT = r'''# [no.table] = "at all"
 top = 1

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ergates.errors import InputError
-from ergates.experiment.read_experiment import parse_experiment
-from ergates.experiment.read_problems import PROBLEMS_MAX, ExperimentFileError
+from ergates.experiment.reading.read_experiment import parse_experiment
+from ergates.experiment.reading.read_problems import PROBLEMS_MAX, ExperimentFileError
 
 
 def problems_of(text: str, here: Path = Path("/nowhere")) -> tuple[InputError, ...]:

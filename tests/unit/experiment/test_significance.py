@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ergates.experiment.bootstrap import Interval, Statistic, effect_interval, interval_of
-from ergates.experiment.significance import RESAMPLES, holm, p_value, repetitions_needed, smallest_p
-from ergates.experiment.stratified import (
+from ergates.experiment.statistics.bootstrap import Interval, Statistic, effect_interval, interval_of
+from ergates.experiment.statistics.significance import RESAMPLES, holm, p_value, repetitions_needed, smallest_p
+from ergates.experiment.statistics.stratified import (
     overall_interval,
     overall_p,
     overall_size,
@@ -105,7 +105,7 @@ def covering(statistic: Statistic, size: int, worlds: int, truth: float, spread:
 
 
 def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ergates.experiment.bootstrap.RESAMPLES", 599)
+    monkeypatch.setattr("ergates.experiment.statistics.bootstrap.RESAMPLES", 599)
     assert 0.88 <= covering("mean", 15, 150, 2.0) <= 0.99
     assert 0.90 <= covering("median", 9, 150, 2.0) <= 1.0
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
-from ergates.experiment.read_positions import Path
-from ergates.experiment.read_problems import Problems, nearest
+from ergates.experiment.reading.read_positions import Path
+from ergates.experiment.reading.read_problems import Problems, nearest
 from ergates.experiment.spec import Value
 from ergates.units import Bytes, Nanoseconds, parse_bytes, parse_duration
 

@@ -8,10 +8,10 @@ from typing import Literal, cast, get_args
 
 from ergates.experiment.json_path import parse_json_path
 from ergates.experiment.layout import shown_value
-from ergates.experiment.read_problems import nearest
-from ergates.experiment.read_programs import ONLY_PROGRAM
-from ergates.experiment.read_sweep import NAME, NAME_WORDS, value_of_axis
-from ergates.experiment.read_table import Table, checked_value
+from ergates.experiment.reading.read_problems import nearest
+from ergates.experiment.reading.read_programs import ONLY_PROGRAM
+from ergates.experiment.reading.read_sweep import NAME, NAME_WORDS, value_of_axis
+from ergates.experiment.reading.read_table import Table, checked_value
 from ergates.experiment.spec import Axis, Combine, Comparison, Figure, Measure, Program, Record
 
 RECORDS: tuple[str, ...] = get_args(Record)

@@ -7,9 +7,9 @@ import shlex
 import signal
 from collections.abc import Sequence
 
-from ergates.experiment.read_problems import nearest
-from ergates.experiment.read_sweep import NAME, NAME_WORDS
-from ergates.experiment.read_table import Table, kind_of
+from ergates.experiment.reading.read_problems import nearest
+from ergates.experiment.reading.read_sweep import NAME, NAME_WORDS
+from ergates.experiment.reading.read_table import Table, kind_of
 from ergates.experiment.spec import Program, Ready, Role, TimedSignal
 from ergates.units import Nanoseconds
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
-from ergates.experiment.bootstrap import effect_interval, statistic_of
-from ergates.experiment.findings import Finding, Verdict, counted, shown_point
 from ergates.experiment.layout import shown_value
-from ergates.experiment.samples import (
+from ergates.experiment.spec import Comparison, Experiment, Measure, Value
+from ergates.experiment.statistics.bootstrap import effect_interval, statistic_of
+from ergates.experiment.statistics.findings import Finding, Verdict, counted, shown_point
+from ergates.experiment.statistics.samples import (
     Point,
     Rows,
     Sample,
@@ -25,9 +26,8 @@ from ergates.experiment.samples import (
     value_of_cell,
     values_of,
 )
-from ergates.experiment.significance import holm, p_value, repetitions_needed, smallest_p
-from ergates.experiment.spec import Comparison, Experiment, Measure, Value
-from ergates.experiment.stratified import overall_interval, overall_p, overall_size, overall_smallest_p
+from ergates.experiment.statistics.significance import holm, p_value, repetitions_needed, smallest_p
+from ergates.experiment.statistics.stratified import overall_interval, overall_p, overall_size, overall_smallest_p
 from ergates.experiment.table import Table, as_kind
 
 _RATIO_MOST = 1e12

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from ergates.experiment.bootstrap import Statistic, generator_of
+from ergates.experiment.statistics.bootstrap import Statistic, generator_of
 
 if TYPE_CHECKING:
     import numpy

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from ergates.errors import InputError
-from ergates.experiment.read_positions import Path, line_of
+from ergates.experiment.reading.read_positions import Path, line_of
 
 PROBLEMS_MAX = 10
 """Shown of one file: what comes after is mostly a consequence."""

@@ -14,9 +14,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ergates.experiment.bootstrap import RESAMPLES as DRAWN
-from ergates.experiment.bootstrap import Interval, Statistic, generator_of
-from ergates.experiment.significance import RESAMPLES as RELABELLED
+from ergates.experiment.statistics.bootstrap import RESAMPLES as DRAWN
+from ergates.experiment.statistics.bootstrap import Interval, Statistic, generator_of
+from ergates.experiment.statistics.significance import RESAMPLES as RELABELLED
 
 if TYPE_CHECKING:
     import numpy

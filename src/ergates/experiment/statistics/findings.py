@@ -10,10 +10,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ergates.experiment.bootstrap import Interval
 from ergates.experiment.layout import shown_value
-from ergates.experiment.samples import Point, Sample
 from ergates.experiment.spec import Value
+from ergates.experiment.statistics.bootstrap import Interval
+from ergates.experiment.statistics.samples import Point, Sample
 
 Verdict = Literal["better", "worse", "not told apart", "too few to tell", "nothing to compare"]
 """`better` and `worse` need both: p below 1 - confidence, and an interval (where there is one) that leaves out no effect at all.

@@ -9,8 +9,8 @@ from msgspec import structs
 
 from ergates.errors import UsageError
 from ergates.experiment.layout import shown_value
-from ergates.experiment.samples import is_number, values_of
 from ergates.experiment.spec import Comparison, Experiment, Value
+from ergates.experiment.statistics.samples import is_number, values_of
 from ergates.experiment.table import Table
 
 
@@ -29,17 +29,10 @@ def chosen_comparison(
     Raises:
         UsageError: no such axis, value or measure, no number among the measures; or it is not clear which axis.
     """
-    if not table.rows:
-        raise UsageError(f"{experiment.name}: no run is finished yet\n  hint: erg experiment status says how far it is")
-    if not any(is_number(table, measure) for measure in table.names("measure")):
-        raise UsageError("nothing to compare: no measure is a number\n  hint: [measure] says what is taken from a run")
+    check_measures(experiment, table, measures)
     said = experiment.comparison
     name = axis or (said.axis if said else _likely_axis(experiment, table))
     _check_known(name, table.names("axis"), "axis")
-    for measure in measures:
-        _check_known(measure, table.names("measure"), "measure")
-        if not is_number(table, measure):
-            raise UsageError(f"measure {measure} has no numbers to compare")
     values = values_of(table, experiment, name)
     if baseline is not None:
         chosen = _value_shown(baseline, values, name)
@@ -51,6 +44,18 @@ def chosen_comparison(
     return structs.replace(base, measures=tuple(measures)) if measures else base
 
 
+def check_measures(experiment: Experiment, table: Table, measures: Sequence[str]) -> None:
+    """Whether there are finished runs with numbers, and these measures among them. Raises UsageError."""
+    if not table.rows:
+        raise UsageError(f"{experiment.name}: no run is finished yet\n  hint: erg experiment status says how far it is")
+    if not any(is_number(table, measure) for measure in table.names("measure")):
+        raise UsageError("nothing to compare: no measure is a number\n  hint: [measure] says what is taken from a run")
+    for measure in measures:
+        _check_known(measure, table.names("measure"), "measure")
+        if not is_number(table, measure):
+            raise UsageError(f"measure {measure} has no numbers to compare")
+
+
 def _likely_axis(experiment: Experiment, table: Table) -> str:
     """The only axis with several values, or the only one of them with texts."""
     swept = [name for name in table.names("axis") if len(values_of(table, experiment, name)) > 1]
@@ -59,7 +64,10 @@ def _likely_axis(experiment: Experiment, table: Table) -> str:
         if len(likely) == 1:
             return likely[0]
     if not swept:
-        raise UsageError("nothing to compare: no axis has two values\n  hint: [sweep] names axes and their values")
+        raise UsageError(
+            "nothing to compare: no axis has two values\n"
+            "  hint: --summary shows the repetitions by themselves; [sweep] names axes and their values"
+        )
     raise UsageError(
         f"which axis is to be compared? The file has no [compare]\n  expected: --axis, one of {', '.join(swept)}"
     )

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from ergates.errors import InputError
-from ergates.experiment.read_checks import check_experiment
-from ergates.experiment.read_hosts import read_groups, read_roles
-from ergates.experiment.read_measures import read_comparison, read_figures, read_measures
-from ergates.experiment.read_positions import lines_of
-from ergates.experiment.read_problems import Problems
-from ergates.experiment.read_programs import read_programs
-from ergates.experiment.read_sweep import read_axes, read_excluded, read_fixed
-from ergates.experiment.read_table import Table
+from ergates.experiment.reading.read_checks import check_experiment
+from ergates.experiment.reading.read_hosts import read_groups, read_roles
+from ergates.experiment.reading.read_measures import read_comparison, read_figures, read_measures
+from ergates.experiment.reading.read_positions import lines_of
+from ergates.experiment.reading.read_problems import Problems
+from ergates.experiment.reading.read_programs import read_programs
+from ergates.experiment.reading.read_sweep import read_axes, read_excluded, read_fixed
+from ergates.experiment.reading.read_table import Table
 from ergates.experiment.spec import Experiment
 from ergates.units import Nanoseconds
 

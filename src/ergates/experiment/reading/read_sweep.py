@@ -9,8 +9,8 @@ from itertools import product
 from typing import Any
 
 from ergates.experiment.layout import shown_value
-from ergates.experiment.read_problems import nearest
-from ergates.experiment.read_table import INTEGER_MAX, Table, checked_value, kind_of
+from ergates.experiment.reading.read_problems import nearest
+from ergates.experiment.reading.read_table import INTEGER_MAX, Table, checked_value, kind_of
 from ergates.experiment.spec import Axis, Value
 
 VALUES_MAX = 10_000

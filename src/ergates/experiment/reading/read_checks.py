@@ -8,11 +8,11 @@ from itertools import islice
 from ergates.errors import InputError
 from ergates.experiment.bindings import MEMBER_NAMES, RUN_NAMES, bound_names, check_command, check_text
 from ergates.experiment.layout import shown_value
-from ergates.experiment.points import Point, grid_size, points_of, role_seats
-from ergates.experiment.read_hosts import UNKNOWN_COUNT, count_name
-from ergates.experiment.read_positions import Path
-from ergates.experiment.read_problems import Problems, nearest
-from ergates.experiment.read_programs import ONLY_PROGRAM
+from ergates.experiment.points import Point, count_name, grid_size, points_of, role_seats
+from ergates.experiment.reading.read_hosts import UNKNOWN_COUNT
+from ergates.experiment.reading.read_positions import Path
+from ergates.experiment.reading.read_problems import Problems, nearest
+from ergates.experiment.reading.read_programs import ONLY_PROGRAM
 from ergates.experiment.run import RoleSeats
 from ergates.experiment.spec import Experiment, Program
 from ergates.units import format_duration

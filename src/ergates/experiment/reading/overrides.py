@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from ergates.errors import InputError
 from ergates.experiment.layout import shown_value
-from ergates.experiment.read_checks import check_points
-from ergates.experiment.read_problems import Problems, nearest
-from ergates.experiment.read_sweep import read_axes, value_of_axis
-from ergates.experiment.read_table import Table
+from ergates.experiment.reading.read_checks import check_points
+from ergates.experiment.reading.read_problems import Problems, nearest
+from ergates.experiment.reading.read_sweep import read_axes, value_of_axis
+from ergates.experiment.reading.read_table import Table
 from ergates.experiment.spec import Axis, Experiment, Value
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")

@@ -10,9 +10,10 @@ from typing import Any, cast, get_args
 from ergates.cluster.host_list import Host, named_hosts, read_hosts
 from ergates.errors import InputError, UsageError
 from ergates.experiment.node_plan import ORDER
-from ergates.experiment.read_problems import nearest
-from ergates.experiment.read_sweep import NAME, NAME_WORDS
-from ergates.experiment.read_table import Table, checked_value
+from ergates.experiment.points import COUNT_TEMPLATE
+from ergates.experiment.reading.read_problems import nearest
+from ergates.experiment.reading.read_sweep import NAME, NAME_WORDS
+from ergates.experiment.reading.read_table import Table, checked_value
 from ergates.experiment.spec import HostGroup, HostKind, Role, Value
 from ergates.units import MilliCpus, Nanoseconds
 
@@ -27,7 +28,6 @@ ONLY_ROLE = "main"
 """The role of a file that names none."""
 _RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(|k|m|g)(?:bit(?:/s|ps)?)?\s*", re.IGNORECASE)
 _RATE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-_COUNT = re.compile(r"\{([^{}]+)\}")
 
 
 def parse_rate(text: str) -> int:
@@ -267,7 +267,7 @@ def _role(parent: Table, name: str, groups: Sequence[str]) -> Role:
     if not NAME.fullmatch(name):
         parent.wrong(name, "cannot be the name of a role", expected=NAME_WORDS)
     raw: Any = parent.raw(name)
-    if isinstance(raw, str) and not _COUNT.fullmatch(raw):  # server = "lab"
+    if isinstance(raw, str) and not COUNT_TEMPLATE.fullmatch(raw):  # server = "lab"
         raw = {"hosts": raw}
     elif isinstance(raw, int | str) and not isinstance(raw, bool):  # client = 2, client = "{clients}"
         raw = {"count": raw}
@@ -296,17 +296,10 @@ def _role(parent: Table, name: str, groups: Sequence[str]) -> Role:
 def _role_count(table: Table) -> int | str:
     raw: Value | None = table.raw("count")
     if isinstance(raw, str):
-        if not _COUNT.fullmatch(raw):
+        if not COUNT_TEMPLATE.fullmatch(raw):
             table.wrong(
                 "count", f"cannot read {raw!r}", expected='a number, or the name of an axis such as "{clients}"'
             )
             return 1
         return raw
     return table.integer("count", 1, least=1)
-
-
-def count_name(count: str) -> str:
-    """`clients` of `{clients}`."""
-    match = _COUNT.fullmatch(count)
-    assert match is not None
-    return match[1]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from ergates.experiment.bootstrap import Interval, Statistic, interval_of, statistic_of
 from ergates.experiment.measure import Cell
 from ergates.experiment.spec import Experiment, Value
+from ergates.experiment.statistics.bootstrap import Interval, Statistic, interval_of, statistic_of
 from ergates.experiment.table import Table, as_kind, numbers_of
 
 Point = tuple[tuple[str, Value], ...]

@@ -1,0 +1,1 @@
+"""What finished runs say together: samples, intervals, tests, a comparison. Pure."""
