@@ -106,6 +106,8 @@ def test_a_cluster_forgets_what_its_ledger_has(cluster: Cluster) -> None:
     assert shown.out.decode() == "j1 (study): forgotten, 4 tasks\n" and not shown.err, shown
     assert cluster.jobs() == ["j2"]
     assert "j2 is not finished" in cluster("forget", "j2").err
+    unknown = cluster("logs", "study").err
+    assert f"the ledger has the attempts: {cluster.ledger} on " in unknown and "erg report study --ledger" in unknown
     (row,) = facts(cluster("report", "study", "--by", "outcome", "--ledger", cluster.ledger, "--json"))
     assert (row["group"], row["attempts"]) == ("succeeded", 4)
     cluster.work()

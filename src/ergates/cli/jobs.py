@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 from ergates.cluster.job import JobStatus
 from ergates.errors import UnknownJobError
@@ -18,6 +19,8 @@ def choose_job(store: Reader, word: str | None) -> JobStatus:
         UnknownJobError: there is none; the message names some that exist.
     """
     jobs = store.jobs()
+    if not jobs and word is not None and (hint := _of_forgotten(store, word)):
+        raise UnknownJobError(f"no job {word!r}: the store has none{hint}")
     if not jobs:
         raise UnknownJobError("no jobs here yet\n  hint: erg run commands.txt, or name another place with --state DIR")
     if word is None:
@@ -27,7 +30,7 @@ def choose_job(store: Reader, word: str | None) -> JobStatus:
         for job in jobs:
             if getattr(job, name_of) == name:
                 return job
-    raise UnknownJobError(f"no job {word!r}\n  expected: one of {_shown(jobs)}")
+    raise UnknownJobError(f"no job {word!r}\n  expected: one of {_shown(jobs)}{_of_forgotten(store, word)}")
 
 
 def open_count(status: JobStatus) -> int:
@@ -54,6 +57,24 @@ def shown_phase(status: JobStatus, work_phase: Callable[[JobStatus], str]) -> st
     if status.phase == "paused":
         return "paused"
     return work_phase(status)
+
+
+class _Drained(Protocol):
+    """A cluster's store: it knows where it was drained to."""
+
+    def ledger_noted(self) -> object: ...
+
+
+def _of_forgotten(store: Reader, word: str) -> str:
+    """Where to look for a job that a cluster's store has forgotten; empty where it was never drained into a ledger."""
+    if not hasattr(store, "ledger_noted"):
+        return ""
+    place = cast(_Drained, store).ledger_noted()
+    return (
+        ""
+        if place is None
+        else f"\n  hint: of forgotten jobs the ledger has the attempts: {place}; erg report {word} --ledger URL|FILE"
+    )
 
 
 def _shown(jobs: Sequence[JobStatus]) -> str:
