@@ -166,7 +166,7 @@ class SshHosts:
         """See `Hosts.up`: a folder on each, with what is sent, set up once; then its settings."""
         self._threads(self._make_ready, "could not be made ready")
         if self._settings.wanted or any(self._settings_before.values()):
-            self._settings.tell()
+            self._settings.tell([host.name for host in self._hosts])
             self._refuse_if(asyncio.run(self._many().each(self._hosts, self._prepare)), "could not be prepared")
         return tuple(
             ExperimentHost(name=host.name, group=self._group.name, address=self._addresses[host.name])

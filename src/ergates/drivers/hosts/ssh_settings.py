@@ -51,9 +51,9 @@ class SshSettings:
         self._refuse(answer, "")
         self._planned[run.host.name] = changes_in(answer["err"])
 
-    def tell(self) -> None:
-        """Say what will be changed, once for all hosts."""
-        for line in told_once(self._group.name, self._planned):
+    def tell(self, hosts: Sequence[str]) -> None:
+        """Say what will be changed, once for all hosts on which it is the same; they are named in this order."""
+        for line in told_once(self._group.name, {host: self._planned.get(host, ()) for host in hosts}):
             self._say(line)
 
     async def make(self, run: HostRun, talk: Conversation, base: str) -> None:
