@@ -223,3 +223,28 @@ def test_a_spoiled_journal_is_named_with_its_line(erg: Erg, memory: Path) -> Non
     ended = erg("node", "restore", env=where)
     assert ended.code == 1 and "journal.jsonl:4" in ended.err, ended
     assert journal.exists()
+
+
+@pytest.mark.needs("root")
+def test_who_only_looks_hears_what_would_be_refused(erg: Erg) -> None:
+    tree = build_node(erg.folder / "node").root
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ergates",
+        "node",
+        "prepare",
+        "--set=sysctl@vm.swappiness=10",
+        "--dry-run",
+        "--json",
+    ]
+    locked = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    said = []
+    for prefix in ([], ["unshare", "--mount", "sh", "-c", locked, str(tree)]):
+        ended = subprocess.run([*prefix, *words, f"--root={tree}"], capture_output=True, check=True, timeout=60)
+        said.append(json.loads(ended.stdout)["forbidden"])
+    assert said[0] == ""
+    assert said[1].startswith(
+        "not allowed to change:\n  /proc/sys/vm/swappiness\n  hint: nothing was changed; mounted read-only"
+    )

@@ -249,13 +249,16 @@ def note(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def remove(request: dict[str, Any]) -> dict[str, Any]:
-    """Delete all but folders of runs and old values of settings that were not put back; those that were not gathered are said."""
+    """Delete all but folders of runs that were not gathered and old values that were not put back; those are said."""
     base, nest = base_of(request), nest_of(request)
     left = sorted(str(path) for path in (base / "runs").glob("*")) if base.is_dir() else []
+    settings = base / "node"
+    if (settings / "journal.jsonl").exists():
+        left.append(str(settings))
     if nest.is_dir() and not nest.is_symlink():
         shutil.rmtree(nest, ignore_errors=True)
     for path in list(base.iterdir()) if base.is_dir() else []:
-        if path.name != "runs" and not (path.name == "node" and (path / "journal.jsonl").exists()):
+        if path.name != "runs" and str(path) not in left:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for place in (base / "runs", base, base.parent):
         with contextlib.suppress(OSError):

@@ -356,7 +356,9 @@ class SshHosts:
         left = self._folders[host.name].remove()
         self._bases.pop(host.name, None)
         if left:
-            self._say(f"hosts.{self._group.name}: {host.name}: not gathered, and left there: {', '.join(left)}")
+            self._say(
+                f"hosts.{self._group.name}: {host.name}: not gathered or not put back, and left there: {', '.join(left)}"
+            )
 
     # --- all at once --------------------------------------------------------------------------------
 

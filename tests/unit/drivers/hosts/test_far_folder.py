@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from ergates.drivers.hosts.far_folder import FRAME_BYTES, FrameReader, FrameWriter, Trouble, pack, run_folder, unpack
+from ergates.drivers.hosts.far_folder import (
+    FRAME_BYTES,
+    FrameReader,
+    FrameWriter,
+    Trouble,
+    pack,
+    ready,
+    remove,
+    run_folder,
+    unpack,
+)
 
 
 def packed(*places: tuple[str, Path]) -> bytes:
@@ -113,3 +123,20 @@ def test_only_folders_of_runs_are_given_and_deleted(tmp_path: Path, name: str) -
     assert run_folder(request, "runs/0001-r1").parts[-2:] == ("runs", "0001-r1")
     with pytest.raises(Trouble, match="no folder of a run"):
         run_folder(request, name)
+
+
+def test_old_values_that_were_not_put_back_stay_and_are_said(tmp_path: Path) -> None:
+    request = {"name": "pair", "directory": str(tmp_path / "there"), "key": f"test{os.getpid()}"}
+    base = Path(ready(request)["base"])
+    journal = base / "node" / "journal.jsonl"
+    journal.parent.mkdir()
+    journal.write_text("{}\n")
+    (base / "here" / "sent").touch()
+
+    assert remove(request) == {"left": [str(journal.parent)]}
+    assert list(base.iterdir()) == [journal.parent]
+    assert journal.exists()
+
+    journal.unlink()
+    assert remove(request) == {"left": []}
+    assert not list(tmp_path.glob("there/*"))
