@@ -316,6 +316,23 @@ def test_a_registration_that_was_lost_is_made_again(server: PrivateRedis, opened
     assert states(store, job) == {1: "done", 2: "ready"}
 
 
+def test_what_a_second_server_loses_is_told_to_the_third(server: PrivateRedis, opened: Open) -> None:
+    """The first was away for long; what the worker told the second was as new there as what was just done."""
+    store = opened()
+    job = submit(store, 2).id
+    register(store)
+    (lease,) = take(store, 1)
+    snapshot = Snapshot(server)
+    finish(store, [lease], now=1)
+    snapshot.crash()
+    look(store, now=20)
+    look(store, now=21)
+    snapshot.crash()
+    look(store, now=22)
+    assert states(store, job) == {1: "done", 2: "ready"}
+    recount(store)
+
+
 def test_what_was_given_back_by_starting_over_is_not_held_again(server: PrivateRedis, opened: Open) -> None:
     """A worker that lives and does not know of its lease would keep the task for ever."""
     store = opened()

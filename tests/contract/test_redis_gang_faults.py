@@ -85,6 +85,21 @@ def test_a_gang_that_was_forgotten_ends_and_runs_again(server: PrivateRedis, sto
     recount(store)
 
 
+def test_a_member_that_runs_is_not_started_again(server: PrivateRedis, store: RedisStore) -> None:
+    """The gang was not forgotten, but that its members were told to start."""
+    submit(store, [gang(2)])
+    workers(store, "w1", "w2")
+    sit(store, "w1")
+    sit(store, "w2")
+    snapshot = Snapshot(server)
+    (one,) = look(store, "w1").leases
+    assert one.gang is not None
+    snapshot.crash()
+    answer = look(store, "w1", now=1)
+    assert (answer.leases, answer.revoked) == ((), ())
+    recount(store)
+
+
 def test_who_leads_a_gang_that_was_forgotten_does_not_wait_for_its_end(server: PrivateRedis, store: RedisStore) -> None:
     job = submit(store, [gang(2)]).id
     workers(store, "w1", "w2")

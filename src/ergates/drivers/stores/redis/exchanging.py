@@ -207,6 +207,8 @@ class Exchanging:
             ]  # fmt: skip
             (answer,) = self._session.run("adopt", request, now_ns, [entry.blob for entry in recent[part]])
             taken |= {(job, task, fence) for job, task, fence in _rows.decode(answer)}
+        for entry in recent:
+            entry.at_ns = now_ns  # this server may lose them once more
         life.revoked |= taken & life.held.keys()
 
     # --- one request ------------------------------------------------------------------------------

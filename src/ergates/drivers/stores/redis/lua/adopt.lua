@@ -69,7 +69,12 @@ for _, about in ipairs(request[7]) do
     local value = call('HGET', own, about[1] .. ':' .. task)
     local stands = value and S.parse_lease(value) == lease_fence
     if about[6] then
-      stands = stands or call('HEXISTS', P .. 'mem:' .. worker, about[1] .. ':' .. task .. ':' .. S.text(lease_fence)) == 1
+      local mem, member = P .. 'mem:' .. worker, about[1] .. ':' .. task .. ':' .. S.text(lease_fence)
+      local seat = call('HGET', mem, member)
+      if seat then
+        call('HSET', mem, member, string.match(seat, '^%d+') .. ' 1') -- it runs: that it was told may have been forgotten
+        stands = true
+      end
     elseif not stands and job and job.uid == uids[about[1]] and not value and task <= job.total then
       stands = adopt(job, task, lease_fence, about[4])
     end
