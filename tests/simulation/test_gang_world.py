@@ -111,9 +111,11 @@ class World(QueueWorld):
             del self.orphans[place]
 
 
-def world(seed: int, *, faults: bool, watched: bool = True, make: Generator = gangs_and_others) -> World:
+def world(
+    seed: int, *, faults: bool, watched: bool = True, make: Generator = gangs_and_others, forgets: bool = False
+) -> World:
     engine, scenario = Engine(seed), make(seed)
-    plan = trouble_for(engine, scenario) if faults else None
+    plan = trouble_for(engine, scenario, forgets=forgets) if faults else None
     made = World(engine, scenario, gang_policy, plan=plan, check=watched)
     made.orphans = {}
     return made
@@ -152,6 +154,13 @@ def test_deaths_leave_no_part_of_a_gang_and_nothing_waits_for_ever(seed: int) ->
 @pytest.mark.parametrize("seed", range(4))
 def test_roles_are_filled_by_their_groups_whatever_dies(seed: int, faults: bool) -> None:
     made = world(seed, faults=faults, make=gangs_of_groups)
+    assert made.run(HOUR_NS), f"seed {seed}: {made.store.status(made.job).counts}"
+    check(made, seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_gangs_and_a_server_that_forgets(seed: int) -> None:
+    made = world(seed, faults=True, forgets=True)
     assert made.run(HOUR_NS), f"seed {seed}: {made.store.status(made.job).counts}"
     check(made, seed)
 

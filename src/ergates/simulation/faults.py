@@ -17,6 +17,8 @@ from ergates.simulation.network import NetworkConditions
 from ergates.units import Nanoseconds
 
 MOST_STEPS_AHEAD = 40
+MOST_FORGOTTEN_NS = 2_000_000_000
+"""As much as a server that writes to its disk every second may lose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +56,26 @@ class Rejoin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What the server knows now is on its disk: it starts again with this after the fault `number`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """The server dies and comes back as another process, without anything since it was `Saved` under this number."""
+
+    number: int
+    down_ns: Nanoseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heal:
     """Nothing goes wrong from now on: network perfect, no partition, no crash outstanding."""
 
 
-Fault = Crash | Drain | CutOff | Rejoin | Heal
+Fault = Crash | Drain | CutOff | Rejoin | Saved | Forgotten | Heal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +101,7 @@ def draw_faults(
     until_ns: int,
     crash_every_ns: int,
     partition_every_ns: int,
+    forget_every_ns: int = 0,
 ) -> FaultPlan:
     """A plan whose severity itself is drawn: calm worlds, stormy ones, and ones where only one kind of thing breaks.
 
@@ -94,6 +112,7 @@ def draw_faults(
         until_ns: trouble lasts so long.
         crash_every_ns: mean time between crashes in the whole world, in the worst plan.
         partition_every_ns: the same for partitions.
+        forget_every_ns: the same for servers that come back without their last moments, two seconds at most; 0 for none.
     """
     faults: list[tuple[Nanoseconds, Fault]] = []
     crashes, partitions, bad_network = (rng.choice((0.0, 0.3, 1.0)) for _ in range(3))
@@ -111,6 +130,8 @@ def draw_faults(
         cut = tuple(name for name in processes if rng.random() < 0.5) or (rng.choice(processes),)
         faults.append((at_ns, CutOff(names=cut)))
         faults.append((Nanoseconds(at_ns + int(rng.uniform(0.05, 1.5) * partition_every_ns)), Rejoin()))
+    if forget_every_ns:
+        faults += _forgotten_seconds(rng, until_ns, forget_every_ns)
     faults.append((Nanoseconds(until_ns), Heal()))
     faults.sort(key=lambda entry: entry[0])
     conditions = NetworkConditions(
@@ -133,6 +154,16 @@ def schedule_faults(engine: Engine, world: Breakable, plan: FaultPlan) -> None:
     engine.attach("faults", strike)
     for at_ns, fault in plan.faults:
         engine.at(at_ns, "faults", fault)
+
+
+def _forgotten_seconds(rng: random.Random, until_ns: int, every_ns: int) -> list[tuple[Nanoseconds, Fault]]:
+    faults: list[tuple[Nanoseconds, Fault]] = []
+    for number, at_ns in enumerate(_moments(rng, until_ns, every_ns, rng.choice((0.5, 1.0)))):
+        lost_ns = int(rng.uniform(0.0, MOST_FORGOTTEN_NS))
+        down_ns = Nanoseconds(int(rng.choice((10**6, 10**8, 5 * 10**9)) * rng.uniform(0.1, 1.5)))
+        faults.append((Nanoseconds(max(0, at_ns - lost_ns)), Saved(number=number)))
+        faults.append((at_ns, Forgotten(number=number, down_ns=down_ns)))
+    return faults
 
 
 def _moments(rng: random.Random, until_ns: int, every_ns: int, severity: float) -> list[Nanoseconds]:

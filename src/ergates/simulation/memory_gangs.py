@@ -166,6 +166,14 @@ class Gangs:
                 gang.given.add(rank)
                 yield gang, rank
 
+    def knows(self, worker: str, key: Key) -> bool:
+        """A worker says that it runs this member: it need not be told to. False: that gang was forgotten."""
+        rank = self.places.get(worker, {}).get(key)
+        gang = self._gang(key)
+        if rank is not None and gang is not None:
+            gang.given.add(rank)
+        return rank is not None
+
     def commit_seat(self, worker: str, commit: Commit) -> bool:
         """A member has ended. False: it had no place under this fence, or led a gang that is gone: there is nothing to wait for.
 

@@ -150,6 +150,13 @@ class StoredJob:
         task.lease = lease
         self._move(task, TaskState.LEASED)
 
+    def put_back(self, task: StoredTask, lease: StoredLease) -> None:
+        """A lease that was forgotten stands again, whatever the task waits for."""
+        task.not_before_ns = 0
+        if task.state is not TaskState.READY:
+            self._move(task, TaskState.READY)
+        self.lease(task, lease)
+
     def finish(self, task: StoredTask, now_ns: int) -> None:
         """Done; those that waited only for it are ready."""
         task.reason = ""

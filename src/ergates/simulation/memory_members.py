@@ -31,6 +31,9 @@ class Members:
         self._lease_ns, self._host, self._runs = lease_ns, host, runs
         self._members: dict[str, Member] = {}
 
+    def all(self) -> Iterable[Member]:
+        return self._members.values()
+
     def register(self, info: WorkerInfo, at_ns: int) -> None:
         self._members[info.id] = Member(info, at_ns)
 

@@ -15,7 +15,18 @@ from ergates.cluster.job import JobSpec, RetryLimits
 from ergates.cluster.node import NodeCapacity, WorkerInfo
 from ergates.cluster.task import JobId
 from ergates.simulation.engine import Engine
-from ergates.simulation.faults import Crash, CutOff, Drain, Fault, FaultPlan, Heal, Rejoin, schedule_faults
+from ergates.simulation.faults import (
+    Crash,
+    CutOff,
+    Drain,
+    Fault,
+    FaultPlan,
+    Forgotten,
+    Heal,
+    Rejoin,
+    Saved,
+    schedule_faults,
+)
 from ergates.simulation.memory_store import MemoryStore
 from ergates.simulation.network import Network, NetworkConditions
 from ergates.simulation.nodes import AttemptStopped, End, MachineTimes, SimulatedMachine
@@ -32,7 +43,7 @@ from ergates.simulation.simulated_worker import (
     Step,
     Stopped,
 )
-from ergates.simulation.store_server import Reply, StoreServer
+from ergates.simulation.store_server import Reply, Snapshot, StoreServer
 from ergates.taskqueue.launching import AttemptKey
 from ergates.taskqueue.node_events import (
     EndAttempt,
@@ -98,6 +109,8 @@ class Tally:
     attempts: int = 0
     crashes: int = 0
     drains: int = 0
+    forgotten: int = 0
+    """Times the server came back without its last moments."""
     given_back_oldest: int = 0
 
 
@@ -138,6 +151,7 @@ class QueueWorld:
         self.store = store or MemoryStore(lease_ns=LEASE_NS)
         self._store_changed = True
         self._ended_ns: int | None = None
+        self._saved: dict[int, Snapshot] = {}
         self.network = Network(engine, plan.conditions if plan is not None else network)
         self.server = StoreServer(self.store, self._on_store_change)
         self.nodes = {
@@ -167,6 +181,7 @@ class QueueWorld:
         self.engine.run(self.engine.now_ns + 60_000_000_000)
         left = [(node.name, key) for node in self.nodes.values() for key in node.machine.all_keys()]
         assert not left, f"still running after everything has ended: {left}"
+        self.server.check_ledger(self.job)
 
     @property
     def ended_ns(self) -> int | None:
@@ -333,6 +348,10 @@ class QueueWorld:
         match fault:
             case Crash(name="store"):
                 self._crash_store(fault)
+            case Saved(number=number):
+                self._saved[number] = self.server.snapshot()
+            case Forgotten():
+                self._forget(fault)
             case Crash(name=name, after_actions=steps):
                 node = self.nodes[name]
                 if not self.engine.alive(name):
@@ -363,6 +382,20 @@ class QueueWorld:
             self.engine.attach("store", self.server.handle, self._perform_reply)
 
         self._later(crash.down_ns, restart)
+
+    def _forget(self, fault: Forgotten) -> None:
+        """What was saved on the way that is forgotten now is gone, too: then a later process has all of this one."""
+        if self._ended_ns is not None or not self.engine.crash("store"):
+            return
+        self.tally.forgotten += 1
+        known = self._saved.pop(fault.number, None)
+        self._saved.clear()
+
+        def restart() -> None:
+            self.server.start_again(known, self.engine.now_ns)
+            self.engine.attach("store", self.server.handle, self._perform_reply)
+
+        self._later(fault.down_ns, restart)
 
     def _strike(self, node: Node, crash: Crash) -> None:
         """The worker dies; with the whole node, everything on it does at once, else the supervisor kills it soon."""

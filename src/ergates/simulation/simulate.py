@@ -152,8 +152,8 @@ def run_scenario(
     return _result(world, scenario, policy, seed, settings, record)
 
 
-def trouble_for(engine: Engine, scenario: Scenario) -> FaultPlan:
-    """What goes wrong in the first minute of this seed's world."""
+def trouble_for(engine: Engine, scenario: Scenario, *, forgets: bool = False) -> FaultPlan:
+    """What goes wrong in the first minute of this seed's world; with `forgets` the server also loses its last moments."""
     return draw_faults(
         engine.stream("faults"),
         [f"node{number}" for number in range(1, len(scenario.nodes) + 1)],
@@ -161,6 +161,7 @@ def trouble_for(engine: Engine, scenario: Scenario) -> FaultPlan:
         until_ns=TROUBLE_NS,
         crash_every_ns=5 * SECOND_NS,
         partition_every_ns=15 * SECOND_NS,
+        forget_every_ns=8 * SECOND_NS if forgets else 0,
     )
 
 

@@ -19,6 +19,7 @@ from ergates.cluster.job import RetryLimits
 from ergates.cluster.node import WorkerInfo
 from ergates.cluster.usage import Usage
 from ergates.simulation.nodes import AttemptStopped, End, SimulatedMachine
+from ergates.simulation.store_client import Heard, StoreClient
 from ergates.simulation.store_server import Answer, Call, Exchange, Leave, Reap, Register, Request
 from ergates.taskqueue.gang_end import merged
 from ergates.taskqueue.launching import AttemptKey
@@ -183,8 +184,7 @@ class SimulatedWorker:
         self._commits: list[Commit] = []
         self._oldest_commit_ns = 0
         self._wants: tuple[Want, ...] = ()
-        self._asked: Request | None = None
-        self._number = 0
+        self._client = StoreClient(name, info)
         self._last_exchange_ns = self._next_reap_ns = 0
         self._tick_ns = self._look_ns = -1
         self._registered = False
@@ -202,9 +202,7 @@ class SimulatedWorker:
                 self._draining, self._wants = True, ()
                 yield from self._tell(DrainStarted(give_back=give_back), now_ns)
             case AnswerOverdue(number=number):
-                if self._asked is not None and self._asked.number == number:
-                    yield SendRequest(request=self._asked)
-                    yield SetTimer(at_ns=now_ns + ASK_AGAIN_NS, event=event)
+                yield from self._send(self._client.overdue(number), now_ns)
             case TickCame(at_ns=at_ns):
                 if at_ns == self._tick_ns:
                     yield from self._sample(now_ns)
@@ -350,7 +348,7 @@ class SimulatedWorker:
 
     def _look(self, now_ns: Nanoseconds) -> Iterator[Step]:
         """Ask the store when that is due and no question is open; else be woken when it will be."""
-        if self._asked is not None or not self._registered:
+        if self._client.busy or not self._registered:
             return
         due_ns = self._exchange_due_ns(now_ns)
         if self._draining and not (self.running or self.staged or self._commits or self._led):
@@ -378,32 +376,32 @@ class SimulatedWorker:
         return self._last_exchange_ns + (BUSY_LOOK_NS if self.running or self.staged else IDLE_LOOK_NS)
 
     def _ask(self, call: Call, now_ns: int) -> Iterator[Step]:
-        self._number += 1
-        self._asked = Request(sender=self.name, worker=self.info.id, number=self._number, call=call)
-        yield SendRequest(request=self._asked)
-        yield SetTimer(at_ns=now_ns + ASK_AGAIN_NS, event=AnswerOverdue(number=self._number))
+        yield from self._send(self._client.ask(call), now_ns)
+
+    def _send(self, request: Request | None, now_ns: int) -> Iterator[Step]:
+        if request is not None:
+            yield SendRequest(request=request)
+            yield SetTimer(at_ns=now_ns + ASK_AGAIN_NS, event=AnswerOverdue(number=request.number))
 
     def _answered(self, answer: Answer, now_ns: Nanoseconds) -> Iterator[Step]:
-        asked = self._asked
-        if asked is None or answer.worker != asked.worker or answer.number != asked.number:
-            return  # late, or a copy
-        self._asked = None
-        match asked.call:
+        heard = self._client.heard(answer, now_ns)
+        if not isinstance(heard, Heard):
+            yield from self._send(heard, now_ns)
+            return
+        match heard.call:
             case Register():
                 self._registered = True
                 self._next_reap_ns = 0
                 if self._tick_ns < now_ns:
                     yield from self._set_tick(now_ns + TICK_NS)
             case Reap():
-                assert isinstance(answer.result, tuple)
-                for lease in answer.result:
+                for lease in heard.result:
                     if not self._has(lease):
                         self._reap(lease, now_ns)
             case Leave():
                 yield Quit()
             case Exchange():
-                assert isinstance(answer.result, Exchanged)
-                yield from self._exchanged(answer.result, now_ns)
+                yield from self._exchanged(heard.result, now_ns)
 
     def _has(self, lease: Lease) -> bool:
         """Whether it is our own: after a long silence the store finds *us* dead, and we know better."""
@@ -442,7 +440,8 @@ class SimulatedWorker:
         self._commits.clear()
         self._led.clear()
         for key in list(self.staged):
-            del self.staged[key]
+            if self.staged.pop(key, None) is None:
+                continue  # the policy let go of it when it heard of another
             gone = AttemptEnded(key=key, wall_ns=Nanoseconds(0), peak_bytes=Bytes(0), succeeded=False, gave_back=True)
             yield from self._tell(gone, now_ns)
         self._registered = False
