@@ -29,7 +29,9 @@ def parse_json_path(text: str) -> tuple[Step, ...]:
     at = 0
     while at < len(text):
         match = _STEP.match(text, at)
-        if match is None or (text[at] == ".") != (match["key"] is not None and at > 0):  # a dot is before a key, but the first
+        if match is None or (text[at] == ".") != (
+            match["key"] is not None and at > 0
+        ):  # a dot is before a key, but the first
             break
         if match["index"] is not None:
             steps.append(int(match["index"]))

@@ -62,7 +62,9 @@ def test_every_command_has_help_with_examples_json_and_a_place(name: str) -> Non
     for words, leaf in leaves([name], import_module(f"ergates.cli.{name}").command):
         options = {option for parameter in leaf.params for option in parameter.opts}
         assert "--json" in options
-        assert options & {"--state", "--store", "--folder"}, "neither here nor in a cluster nor in an experiment's folder"
+        assert options & {"--state", "--store", "--folder"}, (
+            "neither here nor in a cluster nor in an experiment's folder"
+        )
         assert "Examples:" in (leaf.epilog or "")
         shown = CliRunner().invoke(cli, [*words, "--help"])
         assert shown.exit_code == 0

@@ -110,6 +110,7 @@ def test_laws(
     for host, count in Counter(each.host for each in found).items():
         assert count <= idle[host]
 
+
 def test_one_that_hangs_is_as_suspicious_as_one_that_is_slow() -> None:
     for age_s in (400, 4_000, 400_000):
         assert chosen(running(1, age_s)) == [(1, "b")]
