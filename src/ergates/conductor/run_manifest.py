@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ergates.cluster.attempt import Attempt, Outcome
 from ergates.cluster.task_state import TaskState
@@ -41,9 +41,6 @@ def manifest_of(
     last = ended.attempts[-1] if ended.attempts else None
     problem = "; ".join(problems(ended, last, roles, members))
     there = tuple(members[rank] for rank in sorted(members))
-    programs = [program for member in there for program in member.programs]
-    started = [program.started_ns for program in programs if program.started_ns is not None]
-    stopped = [program.ended_ns for program in programs if program.ended_ns is not None]
     usage = None if last is None else last.usage
     joules = usage is not None and usage.energy_label != "unknown"
     return Manifest(
@@ -57,13 +54,32 @@ def manifest_of(
         members=there,
         started_ns=last.started_ns if last else 0,
         ended_ns=last.ended_ns if last else 0,
-        seconds=max(0, max(stopped) - min(started)) / 1e9 if started and stopped else 0.0,
+        seconds=_span_ns(there, None if usage is None else usage.wall_ns) / 1e9,
         joules=usage.energy_uj / 1e6 if usage is not None and joules else None,
         joules_by=usage.energy_label if usage is not None else "unknown",
         dollars=None if usage is None or usage.cost_usd_micros is None else usage.cost_usd_micros / 1e6,
         versions=dict(versions),
         simulated=any(member.seat.host in simulated for member in there),
     )
+
+
+def _span_ns(members: Iterable[MemberRecord], attempt_ns: int | None) -> int:
+    """From the first start of a program to the last end.
+
+    Clocks of different machines disagree: the span is at least the longest that one clock saw, and at most the attempt's.
+    """
+    spans: dict[object, list[int]] = {}
+    for member in members:
+        moments = spans.setdefault(member.facts.get("boot_id"), [])
+        for program in member.programs:
+            if program.started_ns is not None and program.ended_ns is not None:
+                moments += (program.started_ns, program.ended_ns)
+    every = [moments for moments in spans.values() if moments]
+    if not every:
+        return 0
+    longest = max(max(moments) - min(moments) for moments in every)
+    whole = max(map(max, every)) - min(map(min, every))
+    return max(longest, whole if attempt_ns is None else min(whole, attempt_ns))
 
 
 def problems(

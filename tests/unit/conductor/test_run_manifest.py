@@ -55,6 +55,18 @@ def test_a_run_that_went_well() -> None:
     assert (made.joules, made.joules_by, made.dollars, made.simulated) == (None, "unknown", None, True)
 
 
+def test_clocks_of_other_machines_do_not_stretch_a_run() -> None:
+    server, client = member(0, "server"), member(1, "client")
+    (program,) = client.programs
+    hour_ns = 3600 * 10**9
+    late = replace(program, started_ns=2_000_000_000 + hour_ns, ended_ns=2_500_000_000 + hour_ns)
+    client = replace(client, programs=(late,), facts={"boot_id": "another"})
+    took = replace(WELL, usage=Usage(wall_ns=Nanoseconds(3_000_000_000)))
+    ended = EndedRun(number=3, state=TaskState.DONE, attempts=(took,), tries=1)
+    assert manifest(ended, server, client).seconds == 3.0
+    assert manifest(ended, server, replace(client, programs=())).seconds == 2.5
+
+
 def test_a_success_that_left_no_files_does_not_count() -> None:
     made = manifest(DONE, member(0, "server"))
     assert not made.ok and made.problem == "the files of rank 1 (client 0) are not there"
