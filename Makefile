@@ -56,8 +56,8 @@ clean:  ## remove .venv, caches and whatever the demo left
 $(BIN)/python:
 	bash tools/create-venv "$(PYTHON)" "$(VENV)"
 
-$(DEMO_STAMP): requirements/base.txt requirements/plot.txt requirements/cluster.txt pyproject.toml | $(BIN)/python
-	$(PIP) install -r requirements/plot.txt -r requirements/cluster.txt
+$(DEMO_STAMP): requirements/base.txt requirements/plot.txt requirements/experiment.txt requirements/cluster.txt pyproject.toml | $(BIN)/python
+	$(PIP) install -r requirements/experiment.txt -r requirements/cluster.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
