@@ -147,8 +147,12 @@ class PrivateRedis:
         self.kill()
 
     def start(self) -> None:
-        """Returns when it answers, its data loaded."""
-        lines = ("port 0", f"unixsocket {self.socket}", "appendonly yes", "appendfsync everysec")
+        """Returns when it answers, its data loaded.
+
+        Every write goes to the kernel at once. With `everysec` a server whose disk is busy puts writes off for up to two
+        seconds, and a kill loses them: what a server loses here is for each test to say.
+        """
+        lines = ("port 0", f"unixsocket {self.socket}", "appendonly yes", "appendfsync no")
         self._server = Server(self.folder, lines, self.options, READY, 0)
         self._server.wait_until_ready()
 
